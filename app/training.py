@@ -137,7 +137,7 @@ def _run_epochs(training_set: TrainingSet, config: TrainingConfig, out: Path, de
     whose = "any generator"
     if sampling:
         whose = (
-            f"{sampling.sampler} at {sampling.width} × {sampling.height} pixels, "
+            f"{config.generator} at {sampling.width} × {sampling.height} pixels, "
             f"{sampling.num_inference_steps} steps and guidance {sampling.guidance_scale:g}"
         )
     yield f"The retriever is in {out}, for {whose}; a profile uses it by"

@@ -120,6 +120,13 @@ def require_generator(
         )
 
 
+def require_values(training: Training | None, capabilities: Capabilities, negative_prompt: str = "") -> None:
+    """Raise `BadInput` as `require_generator`, but for the model, whose weights are not known yet."""
+    if training and training.sampling:
+        sampler = training.sampling.sampler
+        require_generator(training, capabilities.model_copy(update={"sampler": sampler}), negative_prompt)
+
+
 def require_references(options: RealRAGOptions, capabilities: Capabilities) -> None:
     """Raise `BadInput` for more references than the generator takes."""
     if options.references > capabilities.slots:

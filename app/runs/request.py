@@ -22,7 +22,7 @@ from pleinair.app.settings import Settings, renamed
 from pleinair.tools import registry
 from pleinair.tools.arguments import complaint
 from pleinair.tools.prompt_options import PromptOption
-from pleinair.tools.realrag import require_references, require_training
+from pleinair.tools.realrag import require_references, require_training, require_values
 from pleinair.tools.storage.files import checked_path, require_writable
 from pleinair.tools.types import BadInput, Budget, Hit, Picture, PleinairError, Reference, Value
 
@@ -160,13 +160,20 @@ def check_settings(settings: Settings, graph: str) -> None:
     """Raise `BadInput` for settings that no run of a graph can use; loads nothing and writes nothing."""
     check_budget(settings.budget)
     check(settings)
-    if graph == REALRAG and not has_own_retriever(settings):
-        require_training(settings.realrag, encoder_training(settings))
     if graph == REALRAG:
-        require_references(settings.realrag, declared_capabilities(settings))
+        _check_realrag(settings)
     require_prices(settings)
     _check_approval(settings, graph)
     _check_library(settings, graph)
+
+
+def _check_realrag(settings: Settings) -> None:
+    capabilities = declared_capabilities(settings).with_options(settings.image)
+    if not has_own_retriever(settings):
+        training = encoder_training(settings)
+        require_training(settings.realrag, training)
+        require_values(training, capabilities, settings.image.negative_prompt or "")
+    require_references(settings.realrag, capabilities)
 
 
 def _check_approval(settings: Settings, graph: str) -> None:
