@@ -205,7 +205,8 @@ def _retriever(settings: Settings) -> str:
     if training is None:
         return ""
     require_generator(training, sampling_capabilities(settings), settings.image.negative_prompt or "")
-    whose = "any generator" if training.any_generator else "this generator"
+    is_free = training.any_generator or training.loss == "normal"
+    whose = "any generator" if is_free else "this generator"
     return f"trained with the {training.loss} loss, for {whose}"
 
 

@@ -148,22 +148,30 @@ def test_the_second_encoder_is_checked_where_one_is_set(place: Path) -> None:
     assert not look(**both, **{"retrieval.second": {"backend": "no such"}})["second encoder"].ok
 
 
+def test_a_retriever_without_samples_is_for_any_generator(place: Path) -> None:
+    out, library = place / "trained", str(place / "library")
+    words = ["train", "retriever", "--library", library, "--out", str(out), "--epochs", "2"]
+    assert CliRunner().invoke(app, [*words, "--loss", "normal"]).exit_code == 0
+    found = look(**{"encoder.backend": "reflective", "encoder.folder": str(out)})["retriever"]
+    assert found.text == "trained with the normal loss, for any generator"
+
+
 def test_a_trained_retriever_must_be_this_generators(place: Path) -> None:
     out, library = place / "trained", str(place / "library")
     done = CliRunner().invoke(
         app,
-        ["train", "retriever", "--library", library, "--out", str(out), "--epochs", "2", "--loss", "normal"],
+        ["train", "retriever", "--library", library, "--out", str(out), "--epochs", "2"],
     )
     assert done.exit_code == 0, done.output
     settings: dict[str, Any] = {"encoder.backend": "reflective", "encoder.folder": str(out)}
-    assert look(**settings)["retriever"].text == "trained with the normal loss, for this generator"
+    assert look(**settings)["retriever"].text == "trained with the reflective loss, for this generator"
     card = out / "retriever.json"
     card.write_text(card.read_text("utf-8").replace('"stripes"', '"dots"'), encoding="utf-8")
     settings["encoder.epoch"] = 2  # another table, so that it is opened anew
     other = look(**settings)["retriever"]
-    assert not other.ok and "trained for generator `dots`" in other.text and "train retriever" in other.remedy
+    assert not other.ok and "trained for sampler `dots`" in other.text and "train retriever" in other.remedy
     settings["encoder.any_generator"] = True
-    assert look(**settings)["retriever"].text == "trained with the normal loss, for any generator"
+    assert look(**settings)["retriever"].text == "trained with the reflective loss, for any generator"
 
 
 def test_an_adaptor_must_open_and_be_this_encoders(place: Path) -> None:
