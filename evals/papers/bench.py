@@ -38,13 +38,13 @@ class CachedGenerator:
         self, request: GenerateRequest, images: Sequence[Image], on_step: Callable[[int, int], None]
     ) -> Image:
         """Generate an image, or open that of an equal request of this or an earlier process."""
-        key = _key(self.capabilities.id, request)
+        key = request_key(self.capabilities.id, request)
         picture = self._store.once(key, lambda: self._generator.generate(request, images, on_step))
         return self._store.open(picture)
 
 
-def _key(generator: str, request: GenerateRequest) -> str:
-    """Hash all that a generator may read: everything except how the references were retrieved."""
+def request_key(generator: str, request: GenerateRequest) -> str:
+    """Return a hash of all that a generator may read: everything except how the references were retrieved."""
     fields = request.model_dump(mode="json")
     for reference in fields["references"]:
         del reference["hit"]

@@ -305,7 +305,7 @@ def _changes(work: Work) -> dict[str, Any]:
 def _cost(studio: Studio) -> dict[str, float]:
     """Return what all entries took, also those of earlier commands; a shared draft counts in each."""
     usage = Usage.total([Usage(**entry["usage"]) for entry in studio.records])
-    return usage.model_dump() | {"images made by this command": studio.made[0]}
+    return usage.model_dump() | {"images made by this command": studio.clock.made}
 
 
 def _write(report: Report, experiment: Experiment, out: Path) -> None:
