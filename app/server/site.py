@@ -136,7 +136,7 @@ class Site:
         templates = environment(TEMPLATES)
         templates.filters["quoted"] = shlex.quote
         templates.globals["has_token"] = bool(self.options.token)
-        templates.globals["pages"] = {} if self.options.is_judging else PAGES
+        templates.globals["navigation"] = {} if self.options.is_judging else PAGES
         return templates
 
     def render(self, template: str, **values: Any) -> str:

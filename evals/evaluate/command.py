@@ -67,6 +67,7 @@ def evaluate(
     from pleinair.evals.evaluate.columns import LibraryStudio
     from pleinair.evals.evaluate.judges import open_scorers
     from pleinair.evals.reproduce.estimates import require_budget
+    from pleinair.evals.reproduce.records import alone
 
     quiet()
     with explained():
@@ -77,10 +78,11 @@ def evaluate(
         if dry_run:
             return
         require_budget(plan, settings, max_usd)
-        studio = LibraryStudio(folder, max_usd, split=_without_copies(split, folder))
-        works = _generate(studio, settings)
-        findings = _find(studio, works, scorers, settings, seed)
-        _finish(findings, _facts(studio, settings, seed), studio, works, as_json)
+        with alone(folder):
+            studio = LibraryStudio(folder, max_usd, split=_without_copies(split, folder))
+            works = _generate(studio, settings)
+            findings = _find(studio, works, scorers, settings, seed)
+            _finish(findings, _facts(studio, settings, seed), studio, works, as_json)
 
 
 def _settings(profile: str | None, setting: list[str] | None, library: list[str] | None) -> Settings:
@@ -93,12 +95,10 @@ def _settings(profile: str | None, setting: list[str] | None, library: list[str]
 
 
 def _folder(out: str) -> Path:
+    from pleinair.evals.reproduce.records import checked_out
     from pleinair.tools.storage.files import checked_path
 
-    folder = checked_path(out, "--out").absolute()
-    if folder.exists() and not folder.is_dir():
-        raise BadInput(f"--out {str(folder)!r}: it is a file; must be a folder")
-    return folder
+    return checked_out(checked_path(out, "--out"))
 
 
 def _open(settings: Settings) -> Library:

@@ -31,7 +31,7 @@ from pleinair.evals.reproduce.pools import (
     write_domain,
     write_generic,
 )
-from pleinair.evals.reproduce.records import key_of
+from pleinair.evals.reproduce.records import alone, checked_out, key_of
 from pleinair.evals.reproduce.report import LEFT_OUT, Report, plot, warning, write_markdown
 from pleinair.evals.reproduce.results import cells, failures, measure_all
 from pleinair.evals.reproduce.sources import (
@@ -75,12 +75,12 @@ def reproduce(experiment: Experiment, options: Options) -> None:
     """
     settings = load(options.profile, assignments(options.overrides))
     plan = plan_of(experiment, settings, options)
-    studio = Studio(options.out.absolute(), options.max_usd)
+    studio = Studio(checked_out(options.out), options.max_usd)
     works = [_work(experiment, plan, settings, arm, options) for arm in plan.arms]
     setup = Setup(options, settings, plan.data_sets, plan.tests, studio)
     expected = forecast(studio, works, experiment.samples(setup, works), _calls(plan, setup))
     sys.stderr.write("".join(f"{line}\n" for line in expected.lines()))
-    scorers, missing = _open_scorers(experiment, settings, options)
+    scorers, missing = _open_scorers(experiment, settings, options) if works else ([], [])
     weights = (line for work in works for line in missing_weights(work.settings, settings))
     missing = [*dict.fromkeys([*missing, *weights])]
     if options.estimate:
@@ -89,9 +89,10 @@ def reproduce(experiment: Experiment, options: Options) -> None:
     require_all(missing)
     require_budget(expected, settings, options.max_usd)
     check(settings)
-    _write_pools(plan, works, options)
-    generate_all(studio, works, partial(experiment.train, setup))
-    _write(_measure(experiment, setup, plan, works, scorers), experiment, options.out)
+    with alone(studio.out):
+        _write_pools(plan, works, options)
+        generate_all(studio, works, partial(experiment.train, setup))
+        _write(_measure(experiment, setup, plan, works, scorers), experiment, options.out)
 
 
 def _measure(

@@ -5,8 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+
+from pleinair.tools.types import BadInput
 
 Entry = dict[str, Any]  # JSON
 
@@ -42,6 +47,30 @@ class Records:
         self._complete = True
         self._entries[key] = entry
         return entry
+
+
+def checked_out(out: Path) -> Path:
+    """Return the absolute path of a folder for results; raise `BadInput` for a file."""
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"--out {str(out)!r}: it is a file; must be a folder")
+    return out.absolute()
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Hold the folder of a command's results, so that no other command pays for the same work.
+
+    Raises:
+        BadInput: another command holds it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / "command.lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise BadInput(
+            f"--out {str(out)!r}: another command is at work there.", "Wait for it, or name another folder."
+        ) from error
 
 
 def key_of(*parts: object) -> str:

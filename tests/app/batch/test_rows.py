@@ -1,5 +1,6 @@
 """Rows of a batch: what spreadsheets and programs write is read, and every fault is named with its line."""
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -213,3 +214,10 @@ def test_files_are_known_by_their_names_and_standard_input_by_its_first_sign(tmp
         open_source("prompts.xlsx", bytes)
     with pytest.raises(BadInput, match="cannot be read: No such file"):
         open_source(str(tmp_path / "none.txt"), bytes)
+
+
+def test_a_short_table_does_not_limit_the_fields_of_others() -> None:
+    """The limit of the csv module is the process's."""
+    limit = csv.field_size_limit()
+    read("prompt\na finch\n", "csv")
+    assert csv.field_size_limit() == limit

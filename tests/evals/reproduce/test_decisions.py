@@ -32,6 +32,10 @@ def test_every_class_is_asked_for_alone_with_each_other_and_in_place_of_it(
 ) -> None:
     data = write_data(tmp_path / "data", "inaturalist", train=1, test=1)
     out, words = tmp_path / "out", ("--vlm-check", "--data-sets", "inaturalist")
+    without = command(data, out, *words, "--estimate")
+    without = [word for word in without if word not in ("--scorer", "none")]  # decisions need no weights
+    assert main(without) == 0
+    assert "missing" not in capsys.readouterr().err
     assert main(command(data, out, *words, "--estimate")) == 0
     assert "MLLM calls  15" in capsys.readouterr().err
     assert main(command(data, out, *words)) == 0

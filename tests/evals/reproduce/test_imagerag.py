@@ -12,7 +12,7 @@ import pytest
 from support.paper_data import CLASSES, draw, save_scorers, write_data
 
 from pleinair.evals.__main__ import main
-from pleinair.evals.reproduce.records import Records
+from pleinair.evals.reproduce.records import Records, alone
 
 Command = Callable[..., int]
 
@@ -191,3 +191,21 @@ def test_unknown_tables_rows_and_data_sets_are_refused(
     ):
         assert run(data, tmp_path / "out", *words) == 1
         assert text in capsys.readouterr().err
+
+
+def test_a_folder_in_which_another_command_works_is_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with alone(tmp_path):
+        assert run(data, tmp_path, "--only", "3:base", "--scorer", "none") == 1
+    assert "another command is at work there" in capsys.readouterr().err
+    assert not (tmp_path / "records.jsonl").exists()
+
+
+def test_a_file_is_no_folder_for_results(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "results"
+    file.write_text("", "utf-8")
+    assert run(data, file, "--only", "3:base", "--scorer", "none") == 1
+    assert f"--out {str(file)!r}: it is a file; must be a folder" in capsys.readouterr().err
