@@ -169,3 +169,24 @@ def invent(rng: random.Random, kind: str = "") -> Species:
     looks = {part: rng.choice(chosen.palette) for part in chosen.colours}
     looks |= {mark: rng.choice(choices) for mark, choices in chosen.marks.items()}
     return Species("", chosen.name, "novel", MappingProxyType(looks))
+
+
+def plain(kind: str, colour: str = "") -> Species:
+    """Return a species of a kind's default look, its main parts in a colour if there is one."""
+    chosen = KINDS[kind]
+    looks = dict(chosen.colours) | {mark: choices[0] for mark, choices in chosen.marks.items()}
+    if colour:
+        looks |= {part: colour for part in MAIN_PARTS[kind]}
+    return Species(kind, kind, "known", MappingProxyType(looks))
+
+
+MAIN_PARTS: Mapping[str, Sequence[str]] = {
+    "bird": ("body", "head", "wing", "tail_colour"),
+    "butterfly": ("fore", "hind"),
+    "fish": ("body", "fin_colour"),
+    "flower": ("petal",),
+    "mushroom": ("cap_colour",),
+    "fruit": ("skin",),
+    "dog": ("coat", "ear_colour"),
+    "car": ("body", "roof"),
+}
