@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
 from pleinair.tools.pocket.catalogue.geometry import Points, Shape
-from pleinair.tools.pocket.catalogue.palette import COLOURS
+from pleinair.tools.pocket.catalogue.palette import RGB, rgb
 
 
 def paint(canvas: Image.Image, shapes: Iterable[Shape], place: tuple[float, float], scale: float) -> None:
@@ -18,12 +18,12 @@ def paint(canvas: Image.Image, shapes: Iterable[Shape], place: tuple[float, floa
     for shape in shapes:
         points = shape.points * scale + offset
         if shape.clip is None:
-            draw.polygon(points.ravel().tolist(), fill=COLOURS[shape.colour])
+            draw.polygon(points.ravel().tolist(), fill=rgb(shape.colour))
         else:
-            _paint_clipped(canvas, points, shape.clip * scale + offset, COLOURS[shape.colour])
+            _paint_clipped(canvas, points, shape.clip * scale + offset, rgb(shape.colour))
 
 
-def _paint_clipped(canvas: Image.Image, points: Points, clip: Points, colour: tuple[int, int, int]) -> None:
+def _paint_clipped(canvas: Image.Image, points: Points, clip: Points, colour: RGB) -> None:
     low = np.floor(np.maximum(points.min(axis=0), clip.min(axis=0))).astype(int)
     high = np.ceil(np.minimum(points.max(axis=0), clip.max(axis=0))).astype(int) + 1
     width, height = (int(side) for side in high - low)

@@ -1,5 +1,7 @@
 """Colours of the catalogue world; those of `NAMED` are words of a prompt."""
 
+from functools import cache
+
 RGB = tuple[int, int, int]
 
 NAMED: dict[str, RGB] = {
@@ -36,10 +38,16 @@ DETAIL: dict[str, RGB] = {
     "olive": (118, 124, 52),
     "slate": (82, 96, 120),
 }
-_PLAIN = NAMED | DETAIL
-COLOURS: dict[str, RGB] = _PLAIN | {
-    f"dark {name}": (int(r * 0.82), int(g * 0.82), int(b * 0.82)) for name, (r, g, b) in _PLAIN.items()
-}
+COLOURS: dict[str, RGB] = NAMED | DETAIL
+
+
+@cache
+def rgb(colour: str) -> RGB:
+    """Return a colour's bytes; "dark" before its name makes it a shade darker, and may be repeated."""
+    if colour.startswith("dark "):
+        red, green, blue = rgb(colour.removeprefix("dark "))
+        return int(red * 0.82), int(green * 0.82), int(blue * 0.82)
+    return COLOURS[colour]
 
 
 def distinct(colour: str, beside: str) -> str:

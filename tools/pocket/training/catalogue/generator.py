@@ -1,0 +1,184 @@
+"""Training of the catalogue world's generator: rectified flow on encoded scenes, and its export.
+
+The result is a `Flux2KleinPipeline` in miniature: 96 × 96 pixels, up to three references of 48 × 48, in the order
+in which the prompt names their subjects.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from pleinair.tools.pocket.catalogue.scenes import SIZE
+from pleinair.tools.pocket.training.catalogue.flow import (
+    MAX_LENGTH,
+    SIZES,
+    TEXT_LAYERS,
+    Batch,
+    Flow,
+    build_tokenizer,
+    draw_sigma,
+    pretrain_text,
+    tokenize,
+)
+from pleinair.tools.pocket.training.catalogue.pool import (
+    REFERENCE_SIZE,
+    SHARD,
+    Shard,
+    load_patch_map,
+    load_shard,
+)
+from pleinair.tools.pocket.training.course import Course, Muon, Run
+from pleinair.tools.pocket.training.generator import _schedule as schedule
+
+BATCH_SHARES = (0.26, 0.34, 0.28, 0.12)  # of batches with 0, 1, 2, 3 references
+BATCH = 48
+MUON_RATE, ADAM_RATE = 0.02, 2e-3
+EMA = 0.9985
+TEXT_DROP = 0.08
+RESIDENT = 60  # shards of one reference count in memory
+SHIFT = 2.5
+SETTINGS = {
+    "height": SIZE,
+    "width": SIZE,
+    "num_inference_steps": 8,
+    "guidance_scale": 3.0,
+    "max_sequence_length": MAX_LENGTH,
+    "text_encoder_out_layers": list(TEXT_LAYERS),
+    "reference_size": REFERENCE_SIZE,
+    "references": 3,
+}
+
+
+class Data:
+    """Source of batches from the shards that are rendered so far."""
+
+    def __init__(self, run: Run, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+        """Load the shards' names; `mean` and `spread` (64,) are those of the packed channels."""
+        self._folder, self._tokenizer = run.work / "shards", tokenizer
+        self._rng = random.Random(seed)
+        self._loaded: dict[int, list[Shard]] = {count: [] for count in range(4)}
+        self._names: dict[int, list[Path]] = {}
+        self._refresh()
+        first = np.concatenate([shard.targets for shard in self._loaded[0][:8]])
+        tokens = torch.from_numpy(first.astype(np.float32)).reshape(-1, 64)
+        scale = torch.from_numpy(load_patch_map(run.work).scale)
+        path = run.work / "statistics.pt"
+        if not path.exists():
+            spread = tokens.std(dim=0) / (scale / scale[0]).sqrt().repeat_interleave(4)
+            torch.save({"mean": tokens.mean(dim=0), "spread": spread}, path)
+        stored = torch.load(path, weights_only=True)
+        self.mean, self.spread = stored["mean"], stored["spread"]
+        self._batches = 0
+
+    def _refresh(self) -> None:
+        """Take shards rendered since, and exchange some in memory."""
+        for count in range(4):
+            names = sorted(self._folder.glob(f"*-{count}.npz"))
+            names = [name for name in names if ".new" not in name.name]
+            loaded = self._loaded[count]
+            wanted = names if len(names) <= RESIDENT else self._rng.sample(names, 6)
+            if len(names) <= RESIDENT:
+                self._loaded[count] = loaded + [load_shard(name) for name in wanted[len(loaded) :]]
+            else:
+                self._loaded[count] = (loaded + [load_shard(name) for name in wanted])[-RESIDENT:]
+
+    def batch(self) -> Batch:
+        """Return one batch of a single reference count."""
+        self._batches += 1
+        if self._batches % 400 == 0:
+            self._refresh()
+        count = self._rng.choices(range(4), BATCH_SHARES)[0]
+        shards = self._rng.choices(self._loaded[count], k=6)
+        rows = [[self._rng.randrange(SHARD) for _ in range(BATCH // 6)] for _ in shards]
+        texts = [
+            "" if self._rng.random() < TEXT_DROP else self._rng.choice(shard.prompts[row])
+            for shard, chosen in zip(shards, rows, strict=True)
+            for row in chosen
+        ]
+        ids, mask = tokenize(self._tokenizer, texts)
+        parts = list(zip(shards, rows, strict=True))
+        targets = np.concatenate([shard.targets[chosen] for shard, chosen in parts])
+        references = np.concatenate([shard.references[chosen] for shard, chosen in parts])
+        covered = np.concatenate([shard.covered[chosen] for shard, chosen in parts])
+        return Batch(
+            ids, mask, self._normalise(targets), self._normalise(references), torch.from_numpy(covered).float()
+        )
+
+    def _normalise(self, tokens: Any) -> Tensor:
+        return (torch.from_numpy(tokens.astype(np.float32)) - self.mean) / self.spread
+
+
+def _optimizers(flow: Flow) -> list[torch.optim.Optimizer]:
+    """Return Muon for the blocks' matrices and AdamW for all other parameters."""
+    matrices: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
+    for name, parameter in flow.named_parameters():
+        in_block = "transformer_blocks" in name and parameter.ndim == 2
+        (matrices if in_block else rest).append(parameter)
+    return [
+        Muon(matrices, lr=MUON_RATE),
+        torch.optim.AdamW(rest, lr=ADAM_RATE, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+
+
+def load_tokenizer(run: Run) -> PreTrainedTokenizerFast:
+    """Load the tokenizer of a run, trained the first time."""
+    folder = run.work / "tokenizer"
+    if not folder.exists():
+        build_tokenizer().save_pretrained(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def train(run: Run) -> None:
+    """Train the generator for the minutes of the run, earlier ones included."""
+    torch.manual_seed(0)
+    tokenizer = load_tokenizer(run)
+    flow = Flow(len(tokenizer), SIZES)
+    if not run.load("generator"):
+        pretrain_text(flow, tokenizer, run)
+    run.say(f"{sum(p.numel() for p in flow.parameters()) / 1e6:.2f} M parameters")
+    course = Course(run, "generator", flow, _optimizers(flow), schedule, decay=EMA)
+    data = Data(run, tokenizer, seed=course.step)
+    noise = torch.Generator().manual_seed(course.step)
+    loss_of = torch.compile(flow, dynamic=False)
+    for _ in course.steps():
+        batch = data.batch()
+        start = torch.randn(batch.targets.shape, generator=noise)
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = loss_of(batch, start, draw_sigma(len(batch.ids), noise))
+        course.descend(loss)
+
+
+def export(run: Run, autoencoder: Any) -> None:
+    """Write the averaged weights as a pipeline of float16 safetensors."""
+    tokenizer = load_tokenizer(run)
+    flow = Flow(len(tokenizer), SIZES)
+    stored = run.load("generator")
+    assert stored is not None
+    flow.load_state_dict(stored["model"])
+    with torch.no_grad():
+        for name, parameter in flow.named_parameters():
+            parameter.copy_(stored["average"][name])
+    statistics = torch.load(run.work / "statistics.pt", weights_only=True)
+    autoencoder.bn.running_mean.copy_(statistics["mean"])
+    autoencoder.bn.running_var.copy_(statistics["spread"] ** 2 - autoencoder.config.batch_norm_eps)
+    folder = run.out / "generator"
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT, use_dynamic_shifting=False)
+    flow.text_encoder.config.tie_word_embeddings = True
+    pipeline = Flux2KleinPipeline(scheduler, autoencoder, flow.text_encoder, tokenizer, flow.transformer)
+    pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    (folder / "pocket.json").write_text(json.dumps(SETTINGS, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    train(Run(Path(sys.argv[1]), Path(sys.argv[1]), float(sys.argv[2]), resume=True, tiny=False))

@@ -1,0 +1,124 @@
+"""Encoded training items on disk, in shards that a training reads while more are rendered."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pleinair.tools.pocket.catalogue.scenes import SIZE, Subject, boxes, place_scene, render
+from pleinair.tools.pocket.catalogue.species import Species
+from pleinair.tools.pocket.training.autoencoder import PatchMap, fit_patch_map
+from pleinair.tools.pocket.training.catalogue.cases import draw_item, training_rng
+from pleinair.tools.pocket.training.pool import pack
+
+REFERENCE_SIZE, CELL = 48, 8  # pixels of a reference's side and of a token's
+TOKENS, REFERENCE_TOKENS = (SIZE // CELL) ** 2, (REFERENCE_SIZE // CELL) ** 2
+SHARD = 500
+SHARES = (0.26, 0.34, 0.28, 0.12)  # of shards with 0, 1, 2 and 3 references
+FILTERS = (Image.Resampling.LANCZOS, Image.Resampling.BICUBIC, Image.Resampling.BOX)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Items with r references: `targets` (n, 144, 64), `references` (n, 36 r, 64), `covered` (n, 144) uint8.
+
+    `prompts` has four of each item.
+    """
+
+    targets: NDArray[np.float16]
+    references: NDArray[np.float16]
+    covered: NDArray[np.uint8]
+    prompts: list[list[str]]
+
+
+def reference_image(rng: Any, species: Species) -> Image.Image:
+    """Render a species alone before a random background, as a library's image."""
+    scene = place_scene(rng, [Subject(species)])
+    return render(scene)
+
+
+def load_patch_map(work: Path) -> PatchMap:
+    """Load the patch map, fitted to rendered scenes the first time."""
+    path = work / "patch_map.npz"
+    if not path.exists():
+        images = [np.asarray(render(draw_item(training_rng(i), 0).scene)) for i in range(1500)]
+        images += [np.asarray(render(draw_item(training_rng(i), 2).scene)) for i in range(1500, 3000)]
+        fitted = fit_patch_map(np.stack(images))
+        work.mkdir(parents=True, exist_ok=True)
+        np.savez(path, basis=fitted.basis, mean=fitted.mean, scale=fitted.scale)
+    with np.load(path) as arrays:
+        return PatchMap(**arrays)
+
+
+def render_shard(work: Path, number: int) -> None:
+    """Render shard `number`, unless it is there."""
+    folder = work / "shards"
+    folder.mkdir(parents=True, exist_ok=True)
+    references = reference_count(number)
+    path = folder / f"{number:04}-{references}.npz"
+    if path.exists():
+        return
+    patch_map = load_patch_map(work)
+    targets, copies, covered, prompts = [], [], [], []
+    for index in range(number * SHARD, (number + 1) * SHARD):
+        rng = training_rng(index)
+        item = draw_item(rng, references)
+        targets.append(np.asarray(render(item.scene)))
+        covered.append(_covered(item.scene))
+        for species in item.referenced:
+            image = reference_image(rng, species).resize((REFERENCE_SIZE,) * 2, rng.choice(FILTERS))
+            copies.append(np.asarray(image))
+        prompts.append([item.prompt(rng) for _ in range(4)])
+    draft = path.with_suffix(".new.npz")
+    np.savez(
+        draft,
+        targets=pack(patch_map.encode(np.stack(targets))).astype(np.float16),
+        references=_encode_references(patch_map, copies, references),
+        covered=np.stack(covered),
+        prompts=json.dumps(prompts),
+    )
+    draft.replace(path)
+
+
+def _encode_references(patch_map: PatchMap, copies: list[NDArray[np.uint8]], count: int) -> NDArray[np.float16]:
+    if not count:
+        return np.zeros((SHARD, 0, 64), np.float16)
+    return pack(patch_map.encode(np.stack(copies))).astype(np.float16).reshape(SHARD, -1, 64)
+
+
+def reference_count(number: int) -> int:
+    """Return the number of references of the items of a shard."""
+    position, total = (number * 0.618034) % 1, 0.0
+    for count, share in enumerate(SHARES):
+        total += share
+        if position < total:
+            return count
+    return len(SHARES) - 1
+
+
+def _covered(scene: Any) -> NDArray[np.uint8]:
+    side = SIZE // CELL
+    grid = np.zeros((side, side), dtype=np.uint8)
+    for x0, y0, x1, y1 in boxes(scene):
+        grid[int(y0 * side) : int(np.ceil(y1 * side)), int(x0 * side) : int(np.ceil(x1 * side))] = 1
+    return grid.reshape(-1)
+
+
+def load_shard(path: Path) -> Shard:
+    """Load a shard."""
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in ("targets", "references", "covered")}
+        return Shard(**arrays, prompts=json.loads(str(stored["prompts"])))
+
+
+if __name__ == "__main__":
+    for shard in range(int(sys.argv[2]), int(sys.argv[3])):
+        render_shard(Path(sys.argv[1]), shard)
+        print("shard", shard, flush=True)
