@@ -10,7 +10,7 @@ import random
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -128,7 +128,7 @@ class Species:
         return _fitted(self.kind, tuple(sorted(self.looks.items())))
 
 
-@cache
+@lru_cache(maxsize=1024)  # of invented looks there is no end
 def _fitted(kind: str, looks: tuple[tuple[str, str], ...]) -> tuple[Shape, ...]:
     shapes = KINDS[kind].draw(dict(looks))
     points = np.concatenate([shape.points for shape in shapes if shape.clip is None])
