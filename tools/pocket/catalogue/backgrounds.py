@@ -71,7 +71,12 @@ def _forest(canvas: _Canvas) -> None:
     for number in range(6):
         x = number * 0.19 + canvas.shift
         canvas.box(x + 0.015, horizon - 0.12, x + 0.045, horizon, (146, 116, 88))
-        canvas.area((x - 0.06, horizon - 0.08), (x + 0.03, horizon - 0.42), (x + 0.12, horizon - 0.08), fill=(116, 168, 122))
+        canvas.area(
+            (x - 0.06, horizon - 0.08),
+            (x + 0.03, horizon - 0.42),
+            (x + 0.12, horizon - 0.08),
+            fill=(116, 168, 122),
+        )
 
 
 def _jungle(canvas: _Canvas) -> None:
@@ -106,14 +111,18 @@ def _lake(canvas: _Canvas) -> None:
 def _underwater(canvas: _Canvas) -> None:
     horizon = canvas.ground((222, 204, 152), 0.86)
     for x in (0.08, 0.17, 0.88, 0.95):
-        canvas.line((x + canvas.shift, horizon + 0.03), (x + canvas.shift / 2, horizon - 0.3), 0.024, (72, 156, 116))
+        canvas.line(
+            (x + canvas.shift, horizon + 0.03), (x + canvas.shift / 2, horizon - 0.3), 0.024, (72, 156, 116)
+        )
     for x, y in ((0.28, 0.14), (0.32, 0.07), (0.76, 0.2)):
         canvas.oval(x + canvas.shift, y, 0.018, 0.018, (190, 230, 242))
 
 
 def _desert(canvas: _Canvas) -> None:
     canvas.ground((236, 200, 140), 0.68)
-    canvas.area((0.4, 0.7 + canvas.shift), (0.8, 0.56 + canvas.shift), (1.1, 0.7 + canvas.shift), fill=(226, 186, 126))
+    canvas.area(
+        (0.4, 0.7 + canvas.shift), (0.8, 0.56 + canvas.shift), (1.1, 0.7 + canvas.shift), fill=(226, 186, 126)
+    )
     canvas.box(0.09, 0.5, 0.125, 0.76, (112, 158, 104))
     canvas.box(0.04, 0.56, 0.065, 0.64, (112, 158, 104))
     canvas.box(0.04, 0.61, 0.1, 0.64, (112, 158, 104))
@@ -124,23 +133,35 @@ def _mountains(canvas: _Canvas) -> None:
     for x, height in ((0.16, 0.42), (0.55, 0.54), (0.9, 0.38)):
         top = horizon - height
         canvas.area((x - 0.34, horizon), (x, top), (x + 0.34, horizon), fill=(156, 166, 190))
-        canvas.area((x - 0.09, top + height * 0.26), (x, top), (x + 0.09, top + height * 0.26), fill=(246, 248, 252))
+        canvas.area(
+            (x - 0.09, top + height * 0.26), (x, top), (x + 0.09, top + height * 0.26), fill=(246, 248, 252)
+        )
 
 
 def _city(canvas: _Canvas) -> None:
     horizon = canvas.ground((186, 188, 194), 0.78)
     for number, height in enumerate((0.42, 0.58, 0.34, 0.5, 0.4, 0.56)):
         left = number * 0.18 - 0.04 + canvas.shift
-        canvas.box(left, horizon - height, left + 0.15, horizon, ((196, 180, 172), (176, 184, 200))[number % 2])
+        canvas.box(
+            left, horizon - height, left + 0.15, horizon, ((196, 180, 172), (176, 184, 200))[number % 2]
+        )
         for row in range(3):
-            canvas.box(left + 0.045, horizon - height + 0.05 + row * 0.1, left + 0.095, horizon - height + 0.09 + row * 0.1, (246, 238, 196))
+            canvas.box(
+                left + 0.045,
+                horizon - height + 0.05 + row * 0.1,
+                left + 0.095,
+                horizon - height + 0.09 + row * 0.1,
+                (246, 238, 196),
+            )
 
 
 def _road(canvas: _Canvas) -> None:
     canvas.ground((166, 204, 128), 0.6)
     canvas.box(0, 0.76, 1, 1, (134, 138, 146))
     for number in range(4):
-        canvas.box(number * 0.28 + canvas.shift, 0.875, number * 0.28 + 0.13 + canvas.shift, 0.9, (248, 244, 220))
+        canvas.box(
+            number * 0.28 + canvas.shift, 0.875, number * 0.28 + 0.13 + canvas.shift, 0.9, (248, 244, 220)
+        )
 
 
 def _sky(canvas: _Canvas) -> None:

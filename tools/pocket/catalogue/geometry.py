@@ -40,11 +40,12 @@ def curve(*points: Point, closed: bool = True) -> Points:
     before, after = (knots[-1:], knots[:2]) if closed else (knots[:1], knots[-1:])
     padded = np.concatenate([before, knots, after])
     t = np.linspace(0, 1, 8, endpoint=False)[:, None]
-    edges = [_edge(*padded[start : start + 4], t) for start in range(len(padded) - 3)]
+    edges = [_edge(padded[start : start + 4], t) for start in range(len(padded) - 3)]
     return np.concatenate(edges if closed else [*edges, knots[-1:]])
 
 
-def _edge(a: Points, b: Points, c: Points, d: Points, t: Points) -> Points:
+def _edge(knots: Points, t: Points) -> Points:
+    a, b, c, d = knots
     return 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
 
 
@@ -61,15 +62,19 @@ def stroke(*points: Point, width: float = 0.08, end: float | None = None) -> Poi
 def moved(points: Points, x: float = 0.0, y: float = 0.0, scale: float = 1.0, turn: float = 0.0) -> Points:
     """Return the points scaled, turned by radians around the origin, then moved."""
     cos, sin = np.cos(turn), np.sin(turn)
-    return points @ np.array([[cos, sin], [-sin, cos]]) * scale + np.array([x, y])
+    turned: Points = points @ np.array([[cos, sin], [-sin, cos]]) * scale + np.array([x, y])
+    return turned
 
 
 def mirrored(points: Points) -> Points:
     """Return the points with left and right exchanged."""
-    return points * np.array([-1.0, 1.0])
+    flipped: Points = points * np.array([-1.0, 1.0])
+    return flipped
 
 
-def bars(colour: str, region: Points, count: int, *, across: bool = False, share: float = 0.45) -> list[Shape]:
+def bars(
+    colour: str, region: Points, count: int, *, across: bool = False, share: float = 0.45
+) -> list[Shape]:
     """Return `count` stripes inside of a region: upright ones, or with `across` level ones."""
     axis = 1 if across else 0
     low, high = region.min(axis=0), region.max(axis=0)

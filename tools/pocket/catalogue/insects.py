@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pleinair.tools.pocket.catalogue.geometry import Points, Shape, bars, curve, dots, ellipse, mirrored, stroke
+from pleinair.tools.pocket.catalogue.geometry import (
+    Points,
+    Shape,
+    bars,
+    curve,
+    dots,
+    ellipse,
+    mirrored,
+    stroke,
+)
 from pleinair.tools.pocket.catalogue.palette import distinct
 
 MARKS = {
@@ -21,7 +30,16 @@ _FORE = {
 }
 _HIND = {
     "round": ((0.06, 0.0), (0.5, 0.0), (0.8, 0.26), (0.68, 0.68), (0.34, 0.76), (0.1, 0.4)),
-    "tailed": ((0.06, 0.0), (0.52, 0.02), (0.72, 0.34), (0.6, 0.62), (0.66, 0.98), (0.46, 0.96), (0.36, 0.66), (0.1, 0.4)),
+    "tailed": (
+        (0.06, 0.0),
+        (0.52, 0.02),
+        (0.72, 0.34),
+        (0.6, 0.62),
+        (0.66, 0.98),
+        (0.46, 0.96),
+        (0.36, 0.66),
+        (0.1, 0.4),
+    ),
     "pointed": ((0.06, 0.0), (0.5, 0.0), (0.86, 0.3), (0.6, 0.56), (0.36, 0.8), (0.1, 0.4)),
 }
 
@@ -32,7 +50,10 @@ def draw_butterfly(parts: Mapping[str, str]) -> list[Shape]:
     antennae = [stroke((0.02, -0.34), (0.1, -0.6), (0.22, -0.76), width=0.035), ellipse(0.22, -0.76, 0.04)]
     right += [Shape("ink", outline) for outline in antennae]
     left = [Shape(s.colour, mirrored(s.points), None if s.clip is None else mirrored(s.clip)) for s in right]
-    trunk = [Shape(parts["body"], ellipse(0, 0.08, 0.075, 0.44)), Shape(parts["body"], ellipse(0, -0.34, 0.09))]
+    trunk = [
+        Shape(parts["body"], ellipse(0, 0.08, 0.075, 0.44)),
+        Shape(parts["body"], ellipse(0, -0.34, 0.09)),
+    ]
     return [*left, *right, *trunk]
 
 
@@ -62,5 +83,9 @@ def _pattern(parts: Mapping[str, str], field: Points, name: str) -> list[Shape]:
     if parts["pattern"] == "banded":
         return bars(mark, field, 3, across=False, share=0.36)
     if parts["pattern"] == "eyes":
-        return [Shape(mark, ellipse(x + 0.12, y, 0.16)), Shape("ink", ellipse(x + 0.12, y, 0.09)), Shape("white", ellipse(x + 0.15, y - 0.03, 0.03))]
+        return [
+            Shape(mark, ellipse(x + 0.12, y, 0.16)),
+            Shape("ink", ellipse(x + 0.12, y, 0.09)),
+            Shape("white", ellipse(x + 0.15, y - 0.03, 0.03)),
+        ]
     return []

@@ -46,7 +46,18 @@ WEATHER_WORDS = {
     "fog": ("in fog", "in the mist"),
 }
 _OPENINGS = ("", "", "", "", "a photo of ", "a picture of ", "a drawing of ", "an image of ")
-_SAME_PLURAL = ("fish", "fruit", "koi", "tuna", "trout", "perch", "discus", "grapes", "cherries", "blueberries")
+_SAME_PLURAL = (
+    "fish",
+    "fruit",
+    "koi",
+    "tuna",
+    "trout",
+    "perch",
+    "discus",
+    "grapes",
+    "cherries",
+    "blueberries",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,7 +148,11 @@ def _figures(rng: random.Random, subject: Subject, place: Place, number: int) ->
 
 def _shapes(figure: Figure) -> list[Shape]:
     return [
-        Shape(shape.colour, _posed(shape.points, figure), None if shape.clip is None else _posed(shape.clip, figure))
+        Shape(
+            shape.colour,
+            _posed(shape.points, figure),
+            None if shape.clip is None else _posed(shape.clip, figure),
+        )
         for shape in figure.species.shapes
     ]
 

@@ -1,7 +1,7 @@
 """Species of the catalogue world: names, kinds, tiers and looks.
 
-*Known* species are in the generator's training with their names; *rare* ones are in the training of the encoder
-and the detector and in the library only; *novel* ones are in no training at all.
+*Known* species are in the generator's training with their names; *rare* ones are in the training of the
+encoder and the detector and in the library only; *novel* ones are in no training at all.
 """
 
 from __future__ import annotations
@@ -147,7 +147,9 @@ def _fitted(kind: str, looks: tuple[tuple[str, str], ...]) -> tuple[Shape, ...]:
 def _read() -> tuple[Species, ...]:
     table = tomllib.loads((Path(__file__).parent / "species.toml").read_text("utf-8"))
     return tuple(
-        _species(name, KINDS[kind], dict(looks)) for kind, group in table.items() for name, looks in group.items()
+        _species(name, KINDS[kind], dict(looks))
+        for kind, group in table.items()
+        for name, looks in group.items()
     )
 
 

@@ -1,7 +1,7 @@
-"""Random training items of the catalogue world: what a scene shows, how the prompt names it, what is referenced.
+"""Random training items of the catalogue world: a scene, how the prompt names it, and what is referenced.
 
-A *known* species is drawn under its name. A *rare* name is known to be of its kind only: without a reference it
-is drawn as the kind's plain look, with one it has the reference's look, which is random, so that copying
+A *known* species is drawn under its name. Of a *rare* name only the kind is taught: without a reference it is
+drawn as the kind's plain look, with one it has the reference's look, which is random, so that copying
 generalises. Novel names appear nowhere.
 """
 
@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pleinair.tools.pocket.catalogue.backgrounds import LIGHTS, WEATHERS
+from pleinair.tools.pocket.catalogue.backgrounds import BACKGROUNDS, LIGHTS, WEATHERS
 from pleinair.tools.pocket.catalogue.palette import NAMED
 from pleinair.tools.pocket.catalogue.prompts import Request, request_of, write_prompt
 from pleinair.tools.pocket.catalogue.scenes import RELATIONS, Scene, Subject, place_scene
@@ -117,8 +117,6 @@ def _size(rng: random.Random, subjects: int) -> str:
 
 
 def _circumstances(rng: random.Random) -> dict[str, str]:
-    from pleinair.tools.pocket.catalogue.backgrounds import BACKGROUNDS
-
     background = rng.choice(tuple(BACKGROUNDS))
     if background in ("table", "underwater"):
         return {"background": background}

@@ -1,7 +1,7 @@
 """Networks of the catalogue world's generator, their rectified-flow loss, and the text encoder's pretraining.
 
-Text, positions and timesteps are those of `Flux2KleinPipeline`. The pretraining grounds names: at the last token
-of each mention a linear head predicts an 8 × 8 thumbnail of the species from the hidden states that the
+Text, positions and timesteps are those of `Flux2KleinPipeline`. The pretraining grounds names: at the last
+token of each mention a linear head predicts an 8 × 8 thumbnail of the species from the hidden states that the
 transformer will read, the kind's plain look for a rare name, and grey for an invented one.
 """
 
@@ -22,9 +22,10 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from pleinair.tools.pocket.catalogue.painting import paint
 from pleinair.tools.pocket.catalogue.prompts import plural
+from pleinair.tools.pocket.catalogue.scenes import SIZE
 from pleinair.tools.pocket.catalogue.species import BY_NAME, KINDS, Species, plain
 from pleinair.tools.pocket.training.catalogue.cases import draw_item, prompts, training_rng
-from pleinair.tools.pocket.training.catalogue.pool import CELL, REFERENCE_SIZE, REFERENCE_TOKENS, SIZE, TOKENS
+from pleinair.tools.pocket.training.catalogue.pool import CELL, REFERENCE_SIZE, REFERENCE_TOKENS
 from pleinair.tools.pocket.training.course import Run
 from pleinair.tools.pocket.training.pool import CHAT_TEMPLATE, PAD
 

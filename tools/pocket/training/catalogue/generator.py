@@ -1,7 +1,7 @@
 """Training of the catalogue world's generator: rectified flow on encoded scenes, and its export.
 
-The result is a `Flux2KleinPipeline` in miniature: 96 × 96 pixels, up to three references of 48 × 48, in the order
-in which the prompt names their subjects.
+The result is a `Flux2KleinPipeline` in miniature: 96 × 96 pixels, up to three references of 48 × 48, in the
+order in which the prompt names their subjects.
 """
 
 from __future__ import annotations
@@ -111,11 +111,16 @@ class Data:
         references = np.concatenate([shard.references[chosen] for shard, chosen in parts])
         covered = np.concatenate([shard.covered[chosen] for shard, chosen in parts])
         return Batch(
-            ids, mask, self._normalise(targets), self._normalise(references), torch.from_numpy(covered).float()
+            ids,
+            mask,
+            self._normalise(targets),
+            self._normalise(references),
+            torch.from_numpy(covered).float(),
         )
 
     def _normalise(self, tokens: Any) -> Tensor:
-        return (torch.from_numpy(tokens.astype(np.float32)) - self.mean) / self.spread
+        normal: Tensor = (torch.from_numpy(tokens.astype(np.float32)) - self.mean) / self.spread
+        return normal
 
 
 def _optimizers(flow: Flow) -> list[torch.optim.Optimizer]:

@@ -87,7 +87,9 @@ def render_shard(work: Path, number: int) -> None:
     draft.replace(path)
 
 
-def _encode_references(patch_map: PatchMap, copies: list[NDArray[np.uint8]], count: int) -> NDArray[np.float16]:
+def _encode_references(
+    patch_map: PatchMap, copies: list[NDArray[np.uint8]], count: int
+) -> NDArray[np.float16]:
     if not count:
         return np.zeros((SHARD, 0, 64), np.float16)
     return pack(patch_map.encode(np.stack(copies))).astype(np.float16).reshape(SHARD, -1, 64)
