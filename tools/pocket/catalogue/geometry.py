@@ -46,7 +46,9 @@ def curve(*points: Point, closed: bool = True) -> Points:
 
 def _edge(knots: Points, t: Points) -> Points:
     a, b, c, d = knots
-    return 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
+    square, cube = (2 * a - 5 * b + 4 * c - d) * t**2, (3 * b - a - 3 * c + d) * t**3
+    line: Points = 0.5 * (2 * b + (c - a) * t + square + cube)
+    return line
 
 
 def stroke(*points: Point, width: float = 0.08, end: float | None = None) -> Points:
