@@ -3,10 +3,13 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from pleinair.tools.pocket.catalogue.scenes import render
 from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES
+from pleinair.tools.pocket.training.autoencoder import fit_patch_map
 from pleinair.tools.pocket.training.catalogue import pool
 from pleinair.tools.pocket.training.catalogue.cases import draw_item, held_out_rng, training_rng
 from pleinair.tools.pocket.training.catalogue.flow import (
@@ -45,8 +48,8 @@ def test_held_out_items_are_none_of_the_training() -> None:
 def test_a_shard_holds_tokens_prompts_and_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "SHARD", 3)
     images = [draw_item(training_rng(index), 0).scene for index in range(4)]
-    fitted = pool.fit_patch_map(pool.np.stack([pool.np.asarray(pool.render(scene)) for scene in images]))
-    pool.np.savez(tmp_path / "patch_map.npz", basis=fitted.basis, mean=fitted.mean, scale=fitted.scale)
+    fitted = fit_patch_map(np.stack([np.asarray(render(scene)) for scene in images]))
+    np.savez(tmp_path / "patch_map.npz", basis=fitted.basis, mean=fitted.mean, scale=fitted.scale)
     number = next(n for n in range(9) if pool.reference_count(n) == 2)
     pool.render_shard(tmp_path, number)
     shard = pool.load_shard(next((tmp_path / "shards").glob("*-2.npz")))
