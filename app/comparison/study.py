@@ -95,9 +95,12 @@ def open_study(out: str | Path, a: str = "", b: str = "", seed: int = 0) -> Stud
         seed: of the sides and of the order.
 
     Raises:
-        BadInput: the folder has a study of other sources; or none, and the sources do not make one.
+        BadInput: the folder is a file, or has a study of other sources; or none, and the sources do not make
+            one.
     """
     folder = checked_path(str(out), "--out").absolute()
+    if folder.exists() and not folder.is_dir():
+        raise BadInput(f"--out {str(folder)!r}: it is a file; must be a folder")
     stored = read_study(folder)
     if stored is None:
         if not (a and b):
@@ -124,10 +127,12 @@ def read_study(folder: Path) -> Study | None:
 
 
 def make_study(a: str, b: str, seed: int) -> Study:
-    """Pair the images of two sources; raises `BadInput` if they share no prompt."""
+    """Pair the images of two sources; raises `BadInput` if they share no prompt, or all files."""
     pairs = paired(read_source(a), read_source(b))
     if not pairs:
         raise BadInput(f"{a!r} and {b!r}: no prompt has an image in both", "Draw the same prompts for both.")
+    if all(first.file.resolve() == second.file.resolve() for first, second in pairs):
+        raise BadInput(f"{a!r} and {b!r}: they are the same images", "Name two sources that differ.")
     rng = random.Random(f"sides/{seed}")
     return Study(
         a=a,

@@ -72,7 +72,9 @@ def evaluate(
     quiet()
     with explained():
         settings, folder = _settings(profile, setting, library), _folder(out)
-        split = _split(_open(settings), concept or (), concepts, images, seeds, seed)
+        opened = _open(settings)
+        _require_outside(folder, opened)
+        split = _split(opened, concept or (), concepts, images, seeds, seed)
         plan = _plan(split, settings, LibraryStudio(folder, max_usd, split=split), scorer or ())
         scorers = open_scorers(scorer or (), settings, allow_same_encoder)
         if dry_run:
@@ -99,6 +101,16 @@ def _folder(out: str) -> Path:
     from pleinair.tools.storage.files import checked_path
 
     return checked_out(checked_path(out, "--out"))
+
+
+def _require_outside(folder: Path, library: Library) -> None:
+    """Raise `BadInput` for a folder of results in the library, of which its images would become a part."""
+    for root in library.folders:
+        if folder.resolve().is_relative_to(root):
+            raise BadInput(
+                f"--out {str(folder)!r}: it is in the library {root}, which would grow by the results",
+                "Choose a folder outside of the library by --out.",
+            )
 
 
 def _open(settings: Settings) -> Library:

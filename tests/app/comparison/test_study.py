@@ -86,6 +86,21 @@ def test_a_study_stays_what_it_is(tmp_path: Path, sources: tuple[str, str]) -> N
         open_study(folder)
 
 
+def test_a_source_is_not_compared_with_itself(tmp_path: Path, sources: tuple[str, str]) -> None:
+    (tmp_path / "link").symlink_to(sources[0])
+    for second in (sources[0], f"{sources[0]}/", str(tmp_path / "link")):
+        with pytest.raises(BadInput, match="they are the same images"):
+            open_study(tmp_path / "study", sources[0], second)
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_file_is_no_folder_of_a_study(tmp_path: Path, sources: tuple[str, str]) -> None:
+    (tmp_path / "file").write_text("mine")
+    result = CliRunner().invoke(app, ["judge", *sources, "--out", str(tmp_path / "file")])
+    assert result.exit_code == 2
+    assert "must be a folder" in result.stderr
+
+
 def test_results_runs_and_libraries_are_sources(place: Path) -> None:
     first, second = draw("two things", seed=7), draw("two things", seed=8)
     (entry,) = read_source(first.run_id)

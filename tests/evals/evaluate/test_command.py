@@ -153,6 +153,15 @@ def test_bad_input_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("name", [".", "results"])
+def test_results_do_not_become_a_part_of_the_library(library: Path, name: str) -> None:
+    before = sorted(library.iterdir())
+    result = call(library, library / name)
+    assert result.exit_code == 2
+    assert "it is in the library" in result.stderr
+    assert sorted(library.iterdir()) == before
+
+
 def test_a_generator_of_another_world_needs_weights_that_are_named() -> None:
     with pytest.raises(BadInput) as error:
         open_scorers((), load("sdxl"), allow_same=False)
