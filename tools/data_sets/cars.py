@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pleinair.tools.data_sets.data_set import Contents, Example, Layout, Split
+from pleinair.tools.data_sets.data_set import Contents, Example, Layout, Split, split_of
 from pleinair.tools.data_sets.lists import only_present
 from pleinair.tools.data_sets.place import Faults, Place
 
@@ -29,7 +29,8 @@ def _find(place: Place) -> str:
 
 
 def _read(place: Place) -> Contents:
-    if file := place.find("cars_annos.mat"):
+    file, has_parts = place.find("cars_annos.mat"), place.find_folder("cars_train", "cars_test")
+    if file and (place.find_folder("car_ims") or not has_parts):  # a copy of Kaggle's has it with both parts
         return _of_one_list(place, file)
     if not _has_lists(place) and place.parents(_CAR):
         return _by_folder(place)
@@ -94,8 +95,7 @@ def _examples(triples: Any, names: tuple[str, ...], file: str) -> Iterator[Examp
 def _by_folder(place: Place) -> Contents:
     examples, names = list[Example](), set[str]()
     for below, folders in place.parents(_CAR).items():
-        part = below.rstrip("/").rpartition("/")[2].lower()
-        split: Split = "train" if "train" in part else "test" if "test" in part else ""
+        split = split_of(below)
         names.update(folders)
         examples += [
             Example(path, name, split=split) for name in folders for path in place.images(f"{below}{name}/")

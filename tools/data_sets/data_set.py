@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,19 @@ if TYPE_CHECKING:
 Split = Literal["train", "val", "test", ""]  # "": the data set has none, or keeps the image apart from all
 MARK = "data_set.json"  # in the folder of a library that was written from a data set
 NO_FACTS: Mapping[str, str] = {}  # one for all examples without facts
+_FOLDER_SPLITS: Mapping[str, Split] = {
+    **{"train": "train", "training": "train", "test": "test"},
+    **{"val": "val", "valid": "val", "validation": "val"},
+}
+
+
+def split_of(folder: str) -> Split:
+    """Return the split in the names of folders, the innermost first, such as `train.X1` or `2021_valid`."""
+    for name in reversed(folder.lower().split("/")):
+        for word in re.split("[^a-z]+", name):
+            if word in _FOLDER_SPLITS:
+                return _FOLDER_SPLITS[word]
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

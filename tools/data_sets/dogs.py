@@ -1,6 +1,6 @@
 """Stanford Dogs (Khosla et al. 2011): class folders with a synset before the breed, and lists of splits.
 
-Without the lists the images are in no split.
+Without the lists the images are in the split that folders above the breeds' are named by, if any.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pleinair.tools.data_sets.data_set import Contents, Example, Layout, Split
+from pleinair.tools.data_sets.data_set import Contents, Example, Layout, Split, split_of
 from pleinair.tools.data_sets.lists import only_present
 from pleinair.tools.data_sets.place import Faults, Place, readable
 
@@ -27,14 +27,19 @@ def _read(place: Place) -> Contents:
     }
     if not parents:
         raise LAYOUT.missing("Images/n02085620-Chihuahua/", "images.tar (757 MB)")
-    root, folders = next(iter(parents.items()))
+    folders = sorted({folder for of_parent in parents.values() for folder in of_parent})
     names = {folder: readable(folder.partition("-")[2]) for folder in folders}
     lists = [(file, split) for name, split in _LISTS if (file := place.find(name))]
     if not lists:
-        paths = ((path, folder) for folder in folders for path in place.images(f"{root}{folder}/"))
-        examples = tuple(Example(path, names[folder], facts=_facts(folder)) for path, folder in paths)
+        examples = tuple(
+            Example(path, names[folder], split=split_of(below), facts=_facts(folder))
+            for below, of_parent in parents.items()
+            for folder in of_parent
+            for path in place.images(f"{below}{folder}/")
+        )
         note = "no split: train_list.mat and test_list.mat of lists.tar are missing"
-        return Contents(tuple(names.values()), examples, (note,))
+        return Contents(tuple(names.values()), examples, () if any(e.split for e in examples) else (note,))
+    root = min(parents, key=lambda below: split_of(below) != "")  # not one that is divided already
     listed = [each for file, split in lists for each in _of_list(place, root, file, split, names)]
     return Contents(tuple(names.values()), *only_present(place, LAYOUT, listed))
 

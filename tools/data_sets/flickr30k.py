@@ -5,8 +5,6 @@ Only Karpathy's list has splits (29,000, 1,014 and 1,000 images), and the table 
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections.abc import Iterator
@@ -18,19 +16,28 @@ from pleinair.tools.data_sets.place import Faults, Place
 
 _TOKEN = re.compile(r"(\S+\.jpg)#(\d)\t(.+)", re.IGNORECASE)
 _RESULT = re.compile(r"(\S+\.jpg)\s*\|\s*(\d)\s*\|?\s*(.+)", re.IGNORECASE)  # one line lacks its second bar
-_HEAD = "image_name|"
+_COMMAS = re.compile(r'(\S+\.jpg),\s*(\d)\s*,\s*"?(.+?)"?', re.IGNORECASE)
+_COPIES = {"results.csv": ("image_name|", _RESULT), "captions.txt": ("image_name,comment_number", _COMMAS)}
 
 
 def _find(place: Place) -> str:
     named = place.find("dataset_flickr30k.json", "flickr_annotations_30k.csv", "results_20130124.token")
-    results = place.find("results.csv")
-    return named or (results if results and place.head(results).startswith(_HEAD) else "")
+    copies = (file for name in _COPIES if (file := place.find(name)) and _is_copy(place, file))
+    return named or next(copies, "")
+
+
+def _is_copy(place: Place, file: str) -> bool:
+    return place.head(file).lstrip().startswith(_COPIES[_name(file)][0])
+
+
+def _name(file: str) -> str:
+    return file.rpartition("/")[2].lower()
 
 
 def _read(place: Place) -> Contents:
     file = _find(place)
     readers = {".json": _karpathy, ".csv": _table, ".token": _tokens}
-    reader = _tokens if file.lower().endswith("results.csv") else readers[file[file.rindex(".") :].lower()]
+    reader = _tokens if _name(file) in _COPIES else readers[file[file.rindex(".") :].lower()]
     listed = list(reader(place, file))
     if not listed:
         raise LAYOUT.wrong(f"{file} lists no image with captions")
@@ -56,7 +63,7 @@ def _karpathy(place: Place, file: str) -> Iterator[Example]:
 def _table(place: Place, file: str) -> Iterator[Example]:
     """Yield the rows of a table with captions as a JSON list (`raw`), `split` and `filename`."""
     faults = Faults()
-    for row in csv.DictReader(io.StringIO(place.text(file), newline="")):
+    for _, row in place.rows(file):
         try:
             captions = tuple(" ".join(text.split()) for text in json.loads(row["raw"]))
             yield Example(row["filename"], captions=captions, split=KARPATHY[row["split"]])
@@ -66,12 +73,12 @@ def _table(place: Place, file: str) -> Iterator[Example]:
 
 
 def _tokens(place: Place, file: str) -> Iterator[Example]:
-    pattern = _TOKEN if file.lower().endswith(".token") else _RESULT
+    head, pattern = _COPIES.get(_name(file), ("", _TOKEN))
     captions, faults = dict[str, list[str]](), Faults()
     for number, line in enumerate(place.lines(file), start=1):
         if match := pattern.fullmatch(line):
             captions.setdefault(match[1], []).append(" ".join(match[3].split()))
-        elif not line.startswith(_HEAD):
+        elif not head or not line.startswith(head):
             faults.add("lines without an image, a number and a caption", f"line {number}: {line}")
     LAYOUT.check(faults, file)
     for name, texts in captions.items():

@@ -13,17 +13,17 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pleinair.tools.data_sets.data_set import Contents, Example, Layout, Split
+from pleinair.tools.data_sets.data_set import Contents, Example, Layout, split_of
 from pleinair.tools.data_sets.place import Faults, Place, is_image, readable
 
 SYNSET = r"n\d{8}"
-_SPLITS: dict[str, Split] = {"train": "train", "val": "val", "validation": "val", "valid": "val"}
-_VAL = re.compile(r"ILSVRC2012_val_(\d{8})", re.IGNORECASE)
+_VAL = re.compile(r"ILSVRC2012_val_(\d{8})\.", re.IGNORECASE)
 _DEVKIT = "ILSVRC2012_devkit_t12.tar.gz (2.5 MB)"
 _NAME_FILES = (
     "LOC_synset_mapping.txt",
     "imagenet_class_index.json",
     "synset_words.txt",
+    "Labels.json",
     "words.txt",
     "meta.mat",
 )
@@ -59,7 +59,7 @@ def _read(place: Place) -> Contents:
     class_names, facts = class_names_of(names), facts_of(names)
     problems: tuple[str, ...] = ()
     examples = [
-        Example(path, class_names[synset], split=_split_of(below), facts=facts[synset])
+        Example(path, class_names[synset], split=split_of(below), facts=facts[synset])
         for below, synsets in folders.items()
         for synset in synsets
         for path in place.images(f"{below.removeprefix('./')}{synset}/")
@@ -69,13 +69,9 @@ def _read(place: Place) -> Contents:
         raise LAYOUT.missing("ILSVRC2012_validation_ground_truth.txt", _DEVKIT)
     if labels is None:
         problems = ("images of val left out: ILSVRC2012_validation_ground_truth.txt is missing",)
-    if labels:
+    elif flat:
         examples += _flat_examples(place, flat, labels, class_names, facts)
     return Contents(tuple(class_names.values()), tuple(examples), problems)
-
-
-def _split_of(below: str) -> Split:
-    return next((_SPLITS[part] for part in reversed(below.lower().split("/")) if part in _SPLITS), "")
 
 
 def synset_names(place: Place, layout: Layout, present: Sequence[str]) -> dict[str, str]:
@@ -104,6 +100,10 @@ def _of_lines(place: Place, file: str) -> dict[str, str]:
 
 def _of_json(place: Place, file: str) -> dict[str, str]:
     value = place.json(file)
+    if not isinstance(value, dict):
+        return {}
+    if all(re.fullmatch(SYNSET, key) for key in value):  # a copy of 100 classes has {"n01440764": "tench"}
+        return {synset: str(names) for synset, names in value.items()}
     pairs = [value[key] for key in sorted(value, key=int)] if all(map(str.isdecimal, value)) else []
     return {pair[0]: readable(pair[1]) for pair in pairs}
 
@@ -169,8 +169,9 @@ def _flat_examples(
 ) -> Iterator[Example]:
     faults = Faults()
     for path in place.images(f"{first.rpartition('/')[0]}/"):
-        number = _VAL.search(path)
-        synset = labels.get(int(number[1]), "") if number else ""
+        if not (number := _VAL.search(path)):
+            continue
+        synset = labels.get(int(number[1]), "")
         if synset not in class_names:
             faults.add("images of val without a label of the list of names", path)
         else:

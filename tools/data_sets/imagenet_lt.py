@@ -6,12 +6,12 @@ import re
 from collections.abc import Iterator
 
 from pleinair.tools.data_sets.data_set import Contents, Example, Layout, Split
-from pleinair.tools.data_sets.imagenet import SYNSET, class_names_of, facts_of, synset_names
+from pleinair.tools.data_sets.imagenet import SYNSET, class_names_of, facts_of, synset_folders, synset_names
 from pleinair.tools.data_sets.lists import only_present
 from pleinair.tools.data_sets.place import Faults, Place
 
 _SPLITS: tuple[Split, ...] = ("train", "val", "test")
-_LINE = re.compile(rf"((?:\S+/)?(?:train|val)/({SYNSET})/\S+)\s+(\d+)")
+_LINE = re.compile(rf"((?:.*/)?(?:train|val)/({SYNSET})/\S+)\s+(\d+)")
 
 
 def _find(place: Place) -> str:
@@ -62,15 +62,16 @@ def _labels(rows: list[tuple[str, str, int, Split]]) -> dict[str, int]:
 
 def _root(place: Place) -> str:
     """Return the folder that `train` and `val` are in."""
-    parents = place.parents(SYNSET)
-    return next((below.rstrip("/").rpartition("/")[0] + "/" for below in parents), "").lstrip("/")
+    return next((below.rstrip("/").rpartition("/")[0] + "/" for below in synset_folders(place)), "").lstrip(
+        "/"
+    )
 
 
 def _existing(
     place: Place, root: str, rows: list[tuple[str, str, int, Split]]
 ) -> Iterator[tuple[str, str, int, Split]]:
     """Yield the rows with the paths that images have here: those of val may lie in one folder."""
-    is_flat = not any(below.rstrip("/").endswith("val") for below in place.parents(SYNSET))
+    is_flat = not any(below.rstrip("/").endswith("val") for below in synset_folders(place))
     for path, synset, label, split in rows:
         flat = is_flat and path.startswith("val/")
         yield f"val/{path.rpartition('/')[2]}" if flat else path, synset, label, split

@@ -1,7 +1,7 @@
-"""iNaturalist's competitions of 2018 and 2021 (Van Horn et al. 2018, 2021): JSON, or folders with names.
+"""iNaturalist's competitions of 2017 to 2021 (Van Horn et al. 2018, 2021): JSON, or folders with names.
 
-A class has its common name where the list has one (2021), else its scientific name. The images of 2018 lie
-in folders of numbers, so `categories.json` is needed where the JSON still hides the names.
+A class has its common name where the list has one (2021), else its scientific name. The images of 2018 and
+2019 lie in folders of numbers, so `categories.json` is needed where the JSON still hides the names.
 """
 
 from __future__ import annotations
@@ -10,23 +10,24 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from pleinair.tools.data_sets.data_set import Contents, Example, Layout, Split
+from pleinair.tools.data_sets.data_set import Contents, Example, Layout, Split, split_of
 from pleinair.tools.data_sets.lists import licenses_of, only_present, records
 from pleinair.tools.data_sets.place import Faults, Place
 
 _TAXON = r"\d{5}_[A-Z][a-z]+_.+"  # 00000_Animalia_Annelida_…_Lumbricus_terrestris, in 2021
 _HIDDEN = re.compile(r"(?:\w+[ _])?\d+")  # name of a category before the names were published
-_2018: tuple[tuple[str, Split], ...] = (("train2018.json", "train"), ("val2018.json", "val"))
-_2021: tuple[tuple[str, Split], ...] = (
-    ("train.json", "train"),
-    ("train_mini.json", "train"),
-    ("val.json", "val"),
-)
+_YEARS = (2018, 2017, 2019)  # those with lists named by their year
+_SPLITS: tuple[Split, ...] = ("train", "val")
 
 
 def _find(place: Place) -> str:
-    listed = place.find(*(name for name, _ in _2018))
-    return listed or place.find_folder("train_val2018") or next(_taxon_folders(place), "")
+    listed = place.find(*(f"{split}{year}.json" for year in _YEARS for split in _SPLITS))
+    return listed or _numbered(place) or next(_taxon_folders(place), "")
+
+
+def _numbered(place: Place) -> str:
+    """Return the folder of the images of 2018 or 2019, which no name says without a list."""
+    return place.find_folder("train_val2018", "train_val2019")
 
 
 def _taxon_folders(place: Place) -> Iterator[str]:
@@ -35,10 +36,10 @@ def _taxon_folders(place: Place) -> Iterator[str]:
 
 
 def _read(place: Place) -> Contents:
-    listed_in = _2018 if place.find(*(name for name, _ in _2018)) else _2021
-    lists = [(file, split) for name, split in listed_in if (file := place.find(name))]
-    if not lists and place.find_folder("train_val2018"):
-        raise LAYOUT.missing("train2018.json", "train2018.json.tar.gz (26 MB)")
+    lists = next(filter(None, (_lists_of(place, str(year)) for year in _YEARS)), []) or _lists_of(place, "")
+    if not lists and (folder := _numbered(place)):
+        file = f"train{folder[-5:-1]}.json"
+        raise LAYOUT.missing(file, f"{file}.tar.gz")
     if not lists:
         return _by_folder(place)
     values = [(file, place.json(file), split) for file, split in lists]
@@ -46,6 +47,15 @@ def _read(place: Place) -> Contents:
     names = _names(categories)
     examples = [each for file, value, split in values for each in _examples(place, file, value, split, names)]
     return Contents(tuple(names.values()), *only_present(place, LAYOUT, examples))
+
+
+def _lists_of(place: Place, year: str) -> list[tuple[str, Split]]:
+    """Return the lists of a year, or of 2021 (""); of its two to train, that whose images are there."""
+    lists = [(file, split) for split in _SPLITS if (file := place.find(f"{split}{year}.json"))]
+    small = "" if year else place.find("train_mini.json")
+    if small and not place.find_folder("train"):
+        lists = [(small, "train"), *(pair for pair in lists if pair[1] != "train")]
+    return lists
 
 
 def _categories(place: Place, value: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -103,14 +113,15 @@ def _by_folder(place: Place) -> Contents:
         above, _, taxon = folder.rstrip("/").rpartition("/")
         names[taxon] = " ".join(taxon.split("_")[-2:])
         facts = {"code": taxon.partition("_")[0]}
-        split: Split = "val" if above.lower().endswith("val") else "train" if "train" in above.lower() else ""
-        examples += [Example(path, names[taxon], split=split, facts=facts) for path in place.images(folder)]
+        examples += [
+            Example(path, names[taxon], split=split_of(above), facts=facts) for path in place.images(folder)
+        ]
     return Contents(tuple(names[taxon] for taxon in sorted(names)), tuple(examples))
 
 
 LAYOUT = Layout(
     name="inaturalist",
-    title="iNaturalist 2018 or 2021",
+    title="iNaturalist 2017 to 2021",
     size="2018: 437,513 images to train and 24,426 of val, of 8,142 species, 120 GB",
     license="non-commercial research and education; each image has a license of its own",
     source="the competitions' page, github.com/visipedia/inat_comp",

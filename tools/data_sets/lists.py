@@ -63,7 +63,10 @@ def only_present(
             faults.add("listed images that are missing and left out", example.path)
         else:
             examples.append(example if path == example.path else replace(example, path=path))
+    if not listed:
+        raise layout.wrong(f"the lists in {place.folder} name no image")
     if not examples:
-        first = f", such as {listed[0].path}" if listed else ""
-        raise layout.wrong(f"none of {len(listed):,} listed images is in {place.folder}{first}")
+        raise layout.wrong(
+            f"none of {len(listed):,} listed images is in {place.folder}, such as {listed[0].path}"
+        )
     return tuple(examples), faults.texts()

@@ -6,6 +6,8 @@ folder of many folders is one of classes and is not searched. No image is opened
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -100,6 +102,14 @@ class Place:
         """Return the lines of a file that are not blank."""
         return [line.strip() for line in self.text(file).splitlines() if line.strip()]
 
+    def rows(self, file: str) -> Iterator[tuple[int, dict[str, str]]]:
+        """Yield the number and the cells, by their column, of each row of a table with a head."""
+        reader = csv.DictReader(io.StringIO(self.text(file), newline=""))
+        for row in reader:
+            cells = {(key or "").strip(): str(value or "").strip() for key, value in row.items()}
+            if any(cells.values()):
+                yield reader.line_num, cells
+
     def json(self, file: str) -> Any:
         """Return the value of a JSON file; raise `BadInput` for what is none."""
         try:
@@ -132,12 +142,13 @@ class Place:
         """Yield the paths of the images in a folder and all below it, sorted within each folder."""
         folders = []
         for entry in sorted(_entries(self.folder / below), key=lambda entry: entry.name):
-            if entry.is_dir(follow_symlinks=False):
+            if entry.is_dir():
                 folders.append(f"{below}{entry.name}/")
-            elif is_image(entry.name):
+            elif is_image(entry.name) and entry.is_file():
                 yield f"{below}{entry.name}"
         for folder in folders:
-            yield from self.images(folder)
+            if not _is_cycle(self.folder / folder):
+                yield from self.images(folder)
 
     def present(self, paths: Iterable[str]) -> dict[str, str]:
         """Return those of the images that are there, each with its name on the disk.
@@ -149,7 +160,8 @@ class Place:
             by_folder[path.rpartition("/")[0]].append(path)
         present: dict[str, str] = {}
         for below, listed in by_folder.items():
-            names = [entry.name for entry in _entries(self.folder / below) if is_image(entry.name)]
+            entries = _entries(self.folder / below)
+            names = [entry.name for entry in entries if is_image(entry.name) and entry.is_file()]
             exact, stems = set(names), {os.path.splitext(name)[0].lower(): name for name in names}
             for path in listed:
                 name = path.rpartition("/")[2]
@@ -196,9 +208,14 @@ def readable(name: str) -> str:
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
+            return [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
     except OSError:
         return []
+
+
+def _is_cycle(folder: Path) -> bool:
+    """Return whether a folder is a link to one that it is in."""
+    return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
 def _read(path: Path, limit: int = -1) -> bytes:

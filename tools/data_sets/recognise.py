@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +25,7 @@ from pleinair.tools.data_sets.place import Faults, Place
 from pleinair.tools.types import BadInput
 
 _SHOWN = 12  # names in a folder that are listed
+_PACKED = r"[^/]+\.(?:zip|tar|tgz|tar\.gz|7z|rar)"
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
         module.LAYOUT.name: module.LAYOUT
@@ -50,7 +51,7 @@ def recognise(folder: Path, layout: str = "") -> DataSet:
         raise BadInput(f"{folder} is a library that was written from a data set.", remedy)
     marks = _marks(place, layout)
     if not marks or layout not in ("", *marks):
-        raise BadInput(_unknown(place), "Name the folder that one of these archives was unpacked in.")
+        raise BadInput(_unknown(place), _remedy(place))
     if len(marks) > 1 and not layout:
         names = ", ".join(f"{name} (by {mark})" for name, mark in marks.items())
         raise BadInput(f"{folder} holds several data sets: {names}.", "Name the folder of one of them.")
@@ -75,14 +76,30 @@ def _marks(place: Place, layout: str = "") -> dict[str, str]:
 
 def _about_classes(contents: Contents) -> tuple[str, ...]:
     """Return texts about classes without an image, and about several of one name."""
-    present, faults = {example.class_name for example in contents.examples}, Faults()
+    faults, splits = Faults(), defaultdict[str, set[str]](set)
+    for example in contents.examples:
+        splits[example.split].add(example.class_name)
+    present = set[str]().union(*splits.values())
     for name in contents.class_names:
         if name not in present:
             faults.add("classes without an image", name)
+        for split in ("train", "val", "test"):
+            if name in present and split in splits and name not in splits[split]:
+                faults.add(f"classes without an image of {split}", name)
     for name, count in Counter(contents.class_names).items():
         if count > 1:
             faults.add("names of several classes, which `code` tells apart", name)
     return faults.texts()
+
+
+def _remedy(place: Place) -> str:
+    if packed := place.find_like(_PACKED):
+        return f"Unpack {packed} and the other archives first: they are not read while packed."
+    above = place.folder.resolve().parent
+    titles = [LAYOUTS[name].title for name in _marks(Place(above))]
+    if titles:
+        return f"Name the folder above it, {above}: it holds {', '.join(titles)}."
+    return "Name the folder that one of these archives was unpacked in."
 
 
 def _unknown(place: Place) -> str:

@@ -7,8 +7,6 @@ in the style of <artist>". The class is the style. Not covered: Parquet tables w
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -97,8 +95,8 @@ def _example(path: str, artist: str, title: str, split: Split) -> Example:
 def _of_table(place: Place, file: str) -> Iterator[Example]:
     """Yield the rows of a table; those without artist and title count by the file's name."""
     root, faults = _root(place) or f"{file.rpartition('/')[0]}/".lstrip("/"), Faults()
-    for number, row in enumerate(csv.DictReader(io.StringIO(place.text(file), newline="")), start=2):
-        cells = {(key or "").strip().lower(): (value or "").strip() for key, value in row.items() if key}
+    for number, row in place.rows(file):
+        cells = {column.lower(): cell for column, cell in row.items()}
         name, title, artist, split = (
             next((cells[column] for column in columns if cells.get(column)), "")
             for columns in _COLUMNS.values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,8 @@ WRONG: list[tuple[str, str, str, Callable[[Path], None], str]] = [
     ("imagenet", "", "LOC_synset_mapping.txt", SHORT, "in no list of names: 1 .n01440766"),
     ("imagenet", "flat", TRUTH, SHORT, "images of val without a label"),
     ("imagenet", "flat", TRUTH, first("1001"), "line 1: 1001"),
+    ("imagenet", "flat", TRUTH, lines(lambda rows: rows.clear()), "images of val without a label"),
+    ("cub", "", f"{CUB}/images.txt", lines(lambda rows: rows.clear()), "not in images.txt: 9"),
     (
         "imagenet_lt",
         "",
@@ -223,3 +226,20 @@ def test_synsets_of_one_first_name_take_another_or_are_told_apart_by_code(tmp_pa
     assert data_set.problems == ("names of several classes, which `code` tells apart: 1 (crane)",)
     codes = {example.facts["code"] for example in data_set.examples if example.class_name == "crane"}
     assert codes == {"n01440765", "n01440768"}
+
+
+def test_a_folder_in_a_data_set_and_packed_archives_are_answered_with_what_to_do(tmp_path: Path) -> None:
+    write_data_set("cub", tmp_path / "data")
+    above = tmp_path / "data/CUB_200_2011"
+    with pytest.raises(BadInput, match=f"Name the folder above it, {above}: it holds CUB-200-2011"):
+        recognise(above / "images")
+    (tmp_path / "imagenet/train").mkdir(parents=True)
+    (tmp_path / "imagenet/train/n01440764.tar").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"Unpack train/n01440764.tar and the other archives first"):
+        recognise(tmp_path / "imagenet")
+
+
+def test_a_class_without_images_of_one_split_is_named(tmp_path: Path) -> None:
+    write_data_set("imagenet", tmp_path)
+    shutil.rmtree(tmp_path / "train/n01440765")
+    assert recognise(tmp_path).problems == ("classes without an image of train: 1 (saverel wren)",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -143,3 +144,155 @@ def test_karpathys_list_of_flickr_takes_precedence_over_the_archives(tmp_path: P
     assert [(e.path, e.captions, e.split) for e in recognise(tmp_path).examples] == [
         (e.path, e.captions, e.split) for e in written
     ]
+
+
+def _write_in(folder: Path, *, layout: str, variant: str = "", moves: Sequence[tuple[str, str]] = ()) -> None:
+    write_data_set(layout, folder, variant=variant)
+    for old, new in moves:
+        (folder / new).parent.mkdir(parents=True, exist_ok=True)
+        (folder / old).rename(folder / new)
+
+
+def test_kaggles_copy_of_the_cars_has_a_list_of_images_that_it_lacks(tmp_path: Path) -> None:
+    _write_in(tmp_path, layout="cars", moves=[("cars_train", "in"), ("in", "cars_train/cars_train")])
+    write_data_set("cars", tmp_path / "other", variant="one_list")
+    (tmp_path / "other/cars_annos.mat").rename(tmp_path / "cars_annos.mat")
+    shutil.rmtree(tmp_path / "other")
+    assert len(recognise(tmp_path).split("train")) == 6
+    shutil.rmtree(tmp_path / "devkit")
+    with pytest.raises(BadInput, match="`cars_meta.mat` is missing. It is in car_devkit"):
+        recognise(tmp_path)
+
+
+def test_folders_of_the_dogs_in_train_and_test_are_splits(tmp_path: Path) -> None:
+    write_data_set("dogs", tmp_path / "a", variant="without_lists")
+    shutil.copytree(tmp_path / "a/Images", tmp_path / "cropped/test")
+    (tmp_path / "a/Images").rename(tmp_path / "cropped/train")
+    data_set = recognise(tmp_path)
+    assert (len(data_set.split("train")), len(data_set.split("test")), data_set.problems) == (9, 9, ())
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_a_copy_of_flickr_has_captions_between_commas(tmp_path: Path, quote: str) -> None:
+    written = write_data_set("flickr30k", tmp_path, variant="tokens")
+    shutil.rmtree(tmp_path / "flickr30k")
+    rows = [
+        f"{Path(e.path).name},{n}, {quote}{text}, yes .{quote}"
+        for e in written
+        for n, text in enumerate(e.captions)
+    ]
+    (tmp_path / "captions.txt").write_text("\n".join(["image_name,comment_number,comment", *rows]), "utf-8")
+    assert [(e.path, e.captions) for e in recognise(tmp_path).examples] == [
+        (e.path, tuple(f"{text}, yes ." for text in e.captions)) for e in written
+    ]
+
+
+@pytest.mark.parametrize(("year", "images"), [(2017, "train_val_images"), (2019, "train_val2019")])
+def test_inaturalists_lists_of_other_years(tmp_path: Path, year: int, images: str) -> None:
+    written = write_data_set("inaturalist", tmp_path)
+    for split in ("train", "val"):
+        file = tmp_path / f"{split}2018.json"
+        (tmp_path / f"{split}{year}.json").write_text(
+            file.read_text("utf-8").replace("train_val2018", images), "utf-8"
+        )
+        file.unlink()
+    (tmp_path / "train_val2018").rename(tmp_path / images)
+    assert names_of(tmp_path) == {
+        (e.path.replace("train_val2018", images), e.class_name, e.split) for e in written
+    }
+
+
+def test_a_folder_of_inaturalist_without_a_list_asks_for_that_of_its_year(tmp_path: Path) -> None:
+    _write_in(tmp_path, layout="inaturalist", moves=[("train_val2018", "train_val2019")])
+    for split in ("train", "val"):
+        (tmp_path / f"{split}2018.json").unlink()
+    with pytest.raises(BadInput, match="`train2019.json` is missing"):
+        recognise(tmp_path)
+
+
+def test_torchvisions_folders_of_inaturalist_are_splits(tmp_path: Path) -> None:
+    moves = [("train", "2021_train"), ("val", "2021_valid")]
+    _write_in(tmp_path, layout="inaturalist", variant="2021", moves=moves)
+    assert {(e.path.partition("/")[0], e.split) for e in recognise(tmp_path).examples} == {
+        ("2021_train", "train"),
+        ("2021_valid", "val"),
+    }
+
+
+@pytest.mark.parametrize("present", ["train", "train_mini", "both"])
+def test_of_inaturalists_two_lists_to_train_one_is_read(tmp_path: Path, present: str) -> None:
+    written = write_data_set("inaturalist", tmp_path, variant="2021")
+    for name in ("train", "train_mini"):
+        examples = [example for example in written if example.split == "train"]
+        value = {
+            "images": [{"id": n, "file_name": f"{name}{e.path[5:]}"} for n, e in enumerate(examples)],
+            "annotations": [
+                {"image_id": n, "category_id": int(e.facts["code"])} for n, e in enumerate(examples)
+            ],
+            "categories": [{"id": n, "name": f"Avis {'abc'[n]}"} for n in range(3)],
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(value), "utf-8")
+    if present == "both":
+        shutil.copytree(tmp_path / "train", tmp_path / "train_mini")
+    elif present == "train_mini":
+        (tmp_path / "train").rename(tmp_path / "train_mini")
+    data_set = recognise(tmp_path)
+    folder = "train_mini" if present == "train_mini" else "train"
+    assert [e.path.partition("/")[0] for e in data_set.examples] == [folder] * 6
+    assert data_set.problems == ()
+
+
+def test_the_lists_of_imagenet_lt_lie_over_kaggles_tree_and_may_be_absolute(tmp_path: Path) -> None:
+    root = "ILSVRC/Data/CLS-LOC"
+    _write_in(tmp_path, layout="imagenet_lt", moves=[(part, f"{root}/{part}") for part in ("train", "val")])
+    boxes = tmp_path / "ILSVRC/Annotations/CLS-LOC/train/n01440764"
+    boxes.mkdir(parents=True)
+    (boxes / "n01440764_0.xml").write_text("<annotation/>", "utf-8")
+    for file in tmp_path.glob("ImageNet_LT_*.txt"):
+        rows = [f"/my data/imagenet/{row}\n" for row in file.read_text("utf-8").splitlines()]
+        file.write_text("".join(rows), "utf-8")
+    data_set = recognise(tmp_path)
+    assert len(data_set.examples) == 9
+    assert all(example.path.startswith(root) for example in data_set.examples)
+
+
+def test_a_copy_of_imagenet_has_its_names_by_synset_and_train_in_parts(tmp_path: Path) -> None:
+    _write_in(tmp_path, layout="imagenet", moves=[("train", "train.X1"), ("val", "val.X")])
+    mapping = tmp_path / "LOC_synset_mapping.txt"
+    names = {row[:9]: row[10:] for row in mapping.read_text("utf-8").splitlines()}
+    (tmp_path / "Labels.json").write_text(json.dumps(names), "utf-8")
+    mapping.unlink()
+    data_set = recognise(tmp_path)
+    assert (data_set.class_names, len(data_set.split("train")), len(data_set.split("val"))) == (CLASSES, 6, 3)
+
+
+def test_an_image_of_val_by_another_name_is_no_image_of_val(tmp_path: Path) -> None:
+    written = write_data_set("imagenet", tmp_path, variant="flat")
+    shutil.copy(tmp_path / written[0].path, tmp_path / "val/extra.jpg")
+    assert len(recognise(tmp_path).examples) == len(written)
+
+
+@pytest.mark.parametrize(("layout", "variant"), [("flickr30k", "table"), ("wikiart", "table")])
+def test_blank_rows_of_a_table_are_skipped(tmp_path: Path, layout: str, variant: str) -> None:
+    written = write_data_set(layout, tmp_path, variant=variant)
+    for file in tmp_path.rglob("*.csv"):
+        file.write_text(f"{file.read_text('utf-8')}\n   \n", "utf-8")
+    assert len(recognise(tmp_path).examples) == len(written)
+
+
+def test_links_to_folders_count_and_those_to_nothing_or_in_a_circle_do_not(tmp_path: Path) -> None:
+    _write_in(tmp_path / "data", layout="flowers", variant="folders", moves=[("train/1", "../elsewhere")])
+    (tmp_path / "data/train/1").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data/train/2/circle").symlink_to(tmp_path / "data/train")
+    (tmp_path / "data/train/3/nothing.jpg").symlink_to(tmp_path / "nothing.jpg")
+    assert len(recognise(tmp_path / "data").examples) == 9
+    cub = write_data_set("cub", tmp_path / "cub")
+    (tmp_path / "cub" / cub[0].path).unlink()
+    (tmp_path / "cub" / cub[0].path).symlink_to(tmp_path / "nothing.jpg")
+    assert "missing and left out: 1" in recognise(tmp_path / "cub").problems[0]
+
+
+def test_a_mac_s_folder_beside_the_data_does_not_count(tmp_path: Path) -> None:
+    write_data_set("wikiart", tmp_path)
+    shutil.copytree(tmp_path / "wikiart", tmp_path / "__MACOSX/wikiart")
+    assert len(recognise(tmp_path).examples) == 9
