@@ -151,9 +151,9 @@ def plan_of(experiment: Experiment, settings: Settings, options: Options) -> Pla
     if unknown := [name for name in options.data_sets if name not in wanted]:
         accepted = ", ".join(dict.fromkeys(wanted))
         raise BadInput(f"--data-sets {unknown[0]!r}: in no table that was chosen; accepted: {accepted}")
-    present = find_data_sets(options.data)
     wanted = [name for name in wanted if not options.data_sets or name in options.data_sets]
-    require_all(missing_data(wanted, present))
+    present, faults = find_data_sets(options.data, wanted)
+    require_all(missing_data(wanted, present, faults))
     data_sets = {name: present[name] for name in dict.fromkeys(wanted)}
     arms = arms_of(sheets)
     not_run = {arm: why for arm in arms if (why := _why_not(arm, data_sets, options))}

@@ -3,51 +3,46 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from pleinair.app.models.inventory import ProfileModel, is_absent, profile_models
 from pleinair.app.settings import BackendChoice, Settings
 from pleinair.tools.data_sets.data_set import DataSet
-from pleinair.tools.data_sets.recognise import LAYOUTS, recognise
+from pleinair.tools.data_sets.recognise import LAYOUTS, recognise_all
 from pleinair.tools.types import BadInput, PleinairError
 
 T = TypeVar("T")
 
 
-def find_data_sets(folders: Sequence[Path]) -> dict[str, DataSet]:
-    """Return the data sets in folders, or in the folders right in them, by the names of their layouts.
+def find_data_sets(
+    folders: Sequence[Path], wanted: Sequence[str]
+) -> tuple[dict[str, DataSet], dict[str, BadInput]]:
+    """Return the wanted data sets in folders, or right in their folders, and what is wrong with others.
 
     Raises:
-        BadInput: there is no such folder, no data set in it, or one whose lists are damaged.
+        BadInput: there is no such folder, or no data set in it.
     """
-    data_sets: dict[str, DataSet] = {}
+    data_sets, faults = dict[str, DataSet](), dict[str, BadInput]()
     for folder in folders:
         if not folder.is_dir():
             raise BadInput(f"--data {str(folder)!r}: no such folder.")
-        inner = [*_inside(folder)]
-        for data_set in inner or [recognise(folder)]:
-            data_sets.setdefault(data_set.layout.name, data_set)
-    return data_sets
+        whole, wrong = recognise_all(folder, [name for name in wanted if name not in data_sets])
+        data_sets |= whole
+        faults |= wrong
+    return data_sets, faults
 
 
-def _inside(folder: Path) -> Iterator[DataSet]:
-    """Yield the data sets in the folders right in a folder; one under its layout's name must be whole."""
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
-        if inner.name.lower() in LAYOUTS:
-            yield recognise(inner, inner.name.lower())
-        else:
-            with suppress(BadInput):
-                yield recognise(inner)
-
-
-def missing_data(wanted: Iterable[str], present: Mapping[str, DataSet]) -> list[str]:
-    """Return for each data set that is not there what to fetch, its size and its license."""
+def missing_data(
+    wanted: Iterable[str], present: Mapping[str, DataSet], faults: Mapping[str, BadInput]
+) -> list[str]:
+    """Return for each data set that is not there what is wrong, or what to fetch, its size and its license."""
     layouts = [LAYOUTS[name] for name in dict.fromkeys(wanted) if name not in present]
     return [
-        f"data set {layout.name}: {layout.title}, {layout.size}, from {layout.source}; "
+        f"data set {layout.name}: {faults[layout.name]}"
+        if layout.name in faults
+        else f"data set {layout.name}: {layout.title}, {layout.size}, from {layout.source}; "
         f"license: {layout.license}"
         for layout in layouts
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -60,6 +60,53 @@ def recognise(folder: Path, layout: str = "") -> DataSet:
     return DataSet(chosen, place.folder, *contents[:2], (*contents.problems, *_about_classes(contents)))
 
 
+def recognise_all(
+    folder: Path, wanted: Iterable[str] = LAYOUTS
+) -> tuple[dict[str, DataSet], dict[str, BadInput]]:
+    """Return the data sets in a folder or in its folders by layout, and what is wrong with the others.
+
+    Lists may lie beside the folder of the images or in it, so a reading without splits, or without the
+    captions that a layout can have, is tried from another folder too; that with more of them counts.
+
+    Raises:
+        BadInput: there is no folder, or no data set in it.
+    """
+    above = Place(folder.expanduser()).folder
+    inner = sorted(path for path in above.iterdir() if path.is_dir() and not path.name.startswith("."))
+    places = {each: _layouts(Place(each)) for each in (above, *inner)}
+    if not any(places.values()):
+        recognise(above)  # raises
+    data_sets, faults = dict[str, DataSet](), dict[str, BadInput]()
+    for name in dict.fromkeys(wanted):
+        folders = [each for each, names in places.items() if name in names]
+        if len(places[above]) > 1:  # lists of others lie in it too
+            folders.sort(key=lambda each: each == above)
+        readings = list[DataSet]()
+        for each in folders:
+            try:
+                readings.append(recognise(each, name))
+            except BadInput as error:
+                faults.setdefault(name, error)
+            if readings and all(_parts(readings[-1])):
+                break
+        if readings:
+            data_sets[name] = max(readings, key=_parts)
+            faults.pop(name, None)
+    return data_sets, faults
+
+
+def _layouts(place: Place) -> frozenset[str]:
+    return frozenset() if MARK in place.files() else frozenset(_marks(place, "all"))
+
+
+def _parts(data_set: DataSet) -> tuple[int, int]:
+    """Return the images in a split, and the captions, or 1 where a layout has none of its own."""
+    captions = sum(len(example.captions) for example in data_set.examples)
+    return sum(
+        example.split != "" for example in data_set.examples
+    ), captions if data_set.layout.captions else 1
+
+
 def layouts_of(folder: Path) -> tuple[Layout, ...]:
     """Return the layouts that a folder seems to have, by its names alone; none of a written library."""
     place = Place(folder)
@@ -67,7 +114,7 @@ def layouts_of(folder: Path) -> tuple[Layout, ...]:
 
 
 def _marks(place: Place, layout: str = "") -> dict[str, str]:
-    """Return by what each layout is recognised."""
+    """Return by what each layout is recognised; without a `layout`, ImageNet-LT's lists hide ImageNet."""
     marks = {name: mark for name, each in LAYOUTS.items() if (mark := each.find(place))}
     if "imagenet_lt" in marks and not layout:  # its lists lie over ImageNet's folders
         marks.pop("imagenet", None)
