@@ -37,7 +37,7 @@ def find_data_sets(
 def missing_data(
     wanted: Iterable[str], present: Mapping[str, DataSet], faults: Mapping[str, BadInput]
 ) -> list[str]:
-    """Return for each data set that is not there what is wrong, or what to fetch, its size and its license."""
+    """Return for each wanted data set that is not there what is wrong with it, or what to fetch."""
     layouts = [LAYOUTS[name] for name in dict.fromkeys(wanted) if name not in present]
     return [
         f"data set {layout.name}: {faults[layout.name]}"
