@@ -2,16 +2,13 @@
 
 import ast
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 import textwrap
-from functools import cache
 from importlib import import_module
 
 import pytest
+from support.command_help import lacking
 from support.source_tree import LAYERS, ROOT
 from support.species import species_named
 
@@ -25,7 +22,6 @@ PAGES = (
 )
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
-MAIN = "from pleinair.app.cli.main import main; main()"
 
 
 def blocks(language: str) -> list[str]:
@@ -38,24 +34,6 @@ def blocks(language: str) -> list[str]:
 COMMANDS = sorted({line for block in blocks("sh") for line in block.splitlines() if line})
 
 
-def program(words: list[str]) -> tuple[list[str], list[str]]:
-    """Split a command into what runs here and its arguments."""
-    if words[0] == "pleinair":
-        return [sys.executable, "-c", MAIN], words[1:]
-    assert words[:2] == ["python", "-m"], f"not a command of ours: {words}"
-    return [sys.executable, *words[1:3]], words[3:]
-
-
-@cache
-def help_of(*command: str) -> str:
-    """Give the help text of a command; fail where it has none."""
-    answer = subprocess.run(
-        [*command, "--help"], capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"}, check=False
-    )
-    assert answer.returncode == 0, answer.stderr
-    return answer.stdout
-
-
 @pytest.mark.parametrize("line", [line for line in COMMANDS if line.startswith("make")])
 def test_make_has_the_target(line: str) -> None:
     assert shlex.split(line, comments=True)[1] in TARGETS
@@ -63,10 +41,7 @@ def test_make_has_the_target(line: str) -> None:
 
 @pytest.mark.parametrize("line", [line for line in COMMANDS if not line.startswith("make")])
 def test_command_and_its_options_are_in_the_help(line: str) -> None:
-    start, arguments = program(shlex.split(line, comments=True))
-    groups = 2 if arguments[0] in ("library", "runs", "trace") else 1
-    text = help_of(*start, *arguments[:groups])
-    assert not [option for option in arguments if option.startswith("--") and option not in text]
+    assert not lacking(line)
 
 
 @pytest.mark.parametrize("block", blocks("python"))
