@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pleinair.evals.reproduce.plan import GENERIC, Queries, Subject
 from pleinair.evals.reproduce.records import key_of
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.data_sets.data_set import DataSet, Example
+from pleinair.tools.data_sets.data_set import Contents, DataSet, Example, Layout
 from pleinair.tools.data_sets.library import write_library
 from pleinair.tools.types import BadInput
 
@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from pleinair.tools.retrieval.library import Library
 
 OnProgress = Callable[[int, int], None]
+_GENERIC = Layout(  # of a library, which says itself where each image is from
+    name=GENERIC,
+    title="",
+    size="",
+    license="",
+    source="",
+    needs=(),
+    find=lambda place: "",
+    read=lambda place: Contents((), ()),
+)
 
 
 def digest_of(pool: Iterable[Example]) -> str:
@@ -68,7 +78,6 @@ def write_generic(folder: Path, size: int, out: Path, seed: int, truth: Collecti
     Raises:
         BadInput: it has fewer images, or one of those that are scored against.
     """
-    from pleinair.tools.data_sets.recognise import LAYOUTS
     from pleinair.tools.retrieval.library import Library
 
     library = Library.open(folder)
@@ -77,8 +86,7 @@ def write_generic(folder: Path, size: int, out: Path, seed: int, truth: Collecti
     _require_others(folder, library, truth)
     if size:
         chosen = _sample(library, size, seed)
-        layout = next(iter(LAYOUTS.values()))  # for its type only: the examples carry what is written
-        source = DataSet(layout, folder, (), tuple(chosen))
+        source = DataSet(_GENERIC, folder, (), tuple(chosen))
         write_library(source, chosen, generic_folder(folder, size, out, seed))
 
 
@@ -100,6 +108,11 @@ def _sample(library: Library, size: int, seed: int) -> list[Example]:
     random.Random(seed).shuffle(items)
     captions = [tuple(filter(None, item.caption.splitlines())) for item in items[:size]]
     return [
-        Example(item.id, "", texts, facts={"license": item.license, "source": item.source})
+        Example(
+            item.id,
+            "",
+            texts,
+            facts={"license": item.license, "source": item.source, "author": item.author},
+        )
         for item, texts in zip(items[:size], captions, strict=True)
     ]

@@ -19,8 +19,7 @@ from typing import Any, Literal, get_args
 from pleinair.evals.scores.items import Generated
 from pleinair.tools.data_sets.data_set import DataSet, Split
 from pleinair.tools.data_sets.library import write_library
-from pleinair.tools.data_sets.place import Place
-from pleinair.tools.data_sets.recognise import LAYOUTS, recognise
+from pleinair.tools.data_sets.recognise import layouts_of, recognise
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput
 
@@ -109,8 +108,7 @@ def read_real(folder: Path, split: str, cache: Path) -> list[Real]:
     """
     if not folder.is_dir():
         raise BadInput(f"{folder} is not a folder.", "Name a data set's folder or a library.")
-    place = Place(folder.expanduser())
-    if any(layout.find(place) for layout in LAYOUTS.values()):
+    if layouts_of(folder):
         return _of_data_set(recognise(folder), split, cache)
     if split:
         raise BadInput(f"--split {split}: {folder} is a library, which has no splits.", "Leave --split out.")

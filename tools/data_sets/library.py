@@ -163,13 +163,13 @@ def _tables(data_set: DataSet, examples: Iterable[Example]) -> dict[str, bytes]:
 
 
 def _line(data_set: DataSet, example: Example, name: str) -> str:
-    facts = example.facts
+    facts, layout = example.facts, data_set.layout
     fields = {
         "file_name": name,
-        "captions": [*example.captions] or [example.class_name],
+        "captions": [*example.captions] or [*filter(None, [example.class_name])],
         "class": example.class_name,
-        "license": facts.get("license") or data_set.layout.license,
-        "source": facts.get("source") or f"{data_set.layout.title}, {data_set.layout.source}",
+        "license": facts.get("license") or layout.license,
+        "source": facts.get("source") or ", ".join(filter(None, (layout.title, layout.source))),
         "author": facts.get("author") or facts.get("artist"),
     }
     return f"{json.dumps({key: value for key, value in fields.items() if value}, ensure_ascii=False)}\n"

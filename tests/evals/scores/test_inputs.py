@@ -11,6 +11,8 @@ from support.data_set_folders import write_data_set
 
 from pleinair.evals.scores.inputs import Real, class_names, pair, read_generated, read_real
 from pleinair.evals.scores.items import Generated
+from pleinair.tools.data_sets.library import write_library
+from pleinair.tools.data_sets.recognise import recognise
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.types import BadInput
 
@@ -80,6 +82,14 @@ def test_images_without_prompts_are_refused(tmp_path: Path) -> None:
 
 
 # real
+
+
+def test_a_library_of_a_data_set_is_a_library(tmp_path: Path) -> None:
+    write_data_set("dogs", tmp_path / "dogs")
+    data_set = recognise(tmp_path / "dogs")
+    library = write_library(data_set, data_set.split("test"), tmp_path / "library")
+    real = read_real(library, "", tmp_path / "cache")
+    assert {image.captions for image in real} == {(name,) for name in data_set.class_names}
 
 
 def test_a_data_set_has_class_names_and_splits(tmp_path: Path) -> None:
