@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from pleinair.tools.mllm.ask import Exchange, ask
 from pleinair.tools.mllm.schemas import PictureCaption, SubQueries
@@ -77,7 +77,7 @@ class CrossmodalOptions(Value):
     sub-queries in its caption. `pareto` "paper" is algorithm 1, "top_k" ranks by the dense score alone.
     Without `sparse` the whole library is ranked so; without `dense` an image is drawn by lot among those of
     one vector (table 4). The published β is the default; the paper does not give its grid, so 0 `grid_steps`
-    means the coarsest that misses nothing. `template` "plain" sends the unchanged prompt to the generator.
+    means the coarsest that misses nothing; a grid has at least a step for each sub-query. `template` "plain" sends the unchanged prompt to the generator.
     """
 
     rag: bool = True  # False: generate without references
@@ -88,21 +88,10 @@ class CrossmodalOptions(Value):
     scored: Literal["satisfied", "all"] = "all"  # sub-queries that count in the dense score
     template: Template = "use_only"  # of the prompt with references
     beta: float = Field(default=0.015, gt=0, le=1)  # β, weight of the dense score
-    grid_steps: int = Field(default=0, ge=0)  # of the weights in "paper", 16 to 21; 0: as needed
+    grid_steps: int = Field(default=0, ge=0, le=FINEST_GRID)  # of the weights in "paper"; 0: as needed
     fallback: bool = True  # retrieve by vectors what no caption contains
     captions: int = Field(default=0, ge=0, le=100_000)  # images captioned in a run, at most
     adaptor: str = ""  # a trained adaptor's folder; without one the encoder's cosines are the dense score
-
-    @field_validator("grid_steps")
-    @classmethod
-    def _require_points(cls, steps: int) -> int:
-        """Refuse a grid with no point, or too many, for as many sub-queries as a prompt may have."""
-        if steps and not _MOST <= steps <= FINEST_GRID:
-            raise ValueError(
-                f"must be 0, or {_MOST} to {FINEST_GRID}: a grid of fewer steps has no point for the {_MOST} "
-                "sub-queries that a prompt may have, and one of more steps has too many"
-            )
-        return steps
 
     @model_validator(mode="after")
     def _require_a_stage(self) -> Self:

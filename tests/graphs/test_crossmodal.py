@@ -236,6 +236,15 @@ def test_a_beta_over_its_bound_is_reported_in_the_outcome(tmp_path: Path) -> Non
     assert "beta 0.9 is not under" in Studio(tmp_path, pareto="paper", beta=0.9).end()[1]
 
 
+def test_a_grid_under_the_number_of_subqueries_is_raised_and_reported(tmp_path: Path) -> None:
+    output = Studio(tmp_path, pareto="paper", grid_steps=1).run()
+    assert output.joint is not None and output.joint.grid_steps == 2
+    assert output.outcome is not None
+    assert "; the grid has 2 steps instead of 1, one for each sub-query" in output.outcome.reason
+    exact = Studio(tmp_path).run().joint
+    assert exact is not None and exact.grid_steps == 0
+
+
 def test_images_without_a_caption_are_captioned_once_and_retrieved(tmp_path: Path) -> None:
     studio = Studio(tmp_path, FINCH, "grey walrus", captions=4)
     assert studio.run().joint == studio.run().joint

@@ -37,6 +37,7 @@ class Joint(Value):
     kept: int  # D̃, the ones that were scored
     members: tuple[Member, ...]  # P, in the library's order
     uncovered: tuple[str, ...]  # sub-queries that no caption contains
+    grid_steps: int = 0  # of algorithm 1's weights; 0 where another method selected
     warning: str = ""
 
     def coverage(self, subqueries: Sequence[str]) -> float:
@@ -69,7 +70,7 @@ def retrieve_jointly(
         seed: of the lot that replaces the dense stage.
 
     Raises:
-        BadInput: a sub-query without a word, or a grid that is too coarse or too large.
+        BadInput: a sub-query without a word.
     """
     if not options.sparse:
         return _rank_all(entries, subqueries, scorer, k)
@@ -87,6 +88,7 @@ def retrieve_jointly(
         kept=len(candidates),
         members=tuple(_member(hits[row], flags[row], subqueries, *dense.get(row, ())) for row in rows),
         uncovered=tuple(name for name, *column in zip(subqueries, *flags, strict=True) if not any(column)),
+        grid_steps=pareto.grid_steps(len(subqueries), options.grid_steps) if warns else 0,
         warning=pareto.warning(len(subqueries), means, options.beta, options.grid_steps) if warns else "",
     )
 

@@ -14,11 +14,10 @@ from itertools import islice
 from math import comb
 
 from pleinair.tools.retrieval.crossmodal.sparse import Vector
-from pleinair.tools.types import BadInput
 
 _MOST_POINTS = 200_000  # of a grid; seven sub-queries need 18,564 and eight 245,157
 FINEST_GRID = 21  # steps with fewer points than that for any number of sub-queries
-_BLOCK = 4096  # grid points compared at a time
+_CELLS = 2**22  # grid points × images compared at a time
 
 
 def dominates(a: Vector, b: Vector) -> bool:
@@ -45,11 +44,7 @@ def scalarised(vectors: Sequence[Vector], scores: Sequence[float], beta: float, 
         vectors: the satisfaction vectors of D̃, n flags each.
         scores: S of each, the mean of its n cosines.
         beta: the weight of the dense part.
-        steps: the grid's α are multiples of 1 / `steps`, all above 0; 0 means `grid_needed`, or
-            `FINEST_GRID` where that has too many points.
-
-    Raises:
-        BadInput: fewer steps than sub-queries, or a grid of more than 200,000 points.
+        steps: the grid's α are multiples of 1 / `grid_steps(n, steps)`, all above 0; `FINEST_GRID` at most.
     """
     import numpy as np
 
@@ -57,27 +52,24 @@ def scalarised(vectors: Sequence[Vector], scores: Sequence[float], beta: float, 
         return []
     flags = np.array(vectors, dtype=np.float64)
     dense = beta * flags.shape[1] * np.asarray(scores, dtype=np.float64)
-    steps = _checked_steps(flags.shape[1], steps)
+    steps = grid_steps(flags.shape[1], steps)
     rows: set[int] = set()
-    points = grid(flags.shape[1], steps)
-    while block := list(islice(points, _BLOCK)):
-        values = np.array(block) @ flags.T / steps + dense
+    points, block = grid(flags.shape[1], steps), max(_CELLS // len(vectors), 1)
+    while alphas := list(islice(points, block)):
+        values = np.array(alphas) @ flags.T / steps + dense
         rows.update(values.argmax(axis=1).tolist())
     return sorted(rows)
 
 
-def _checked_steps(n: int, steps: int) -> int:
-    """Return the grid's steps for `n` sub-queries; raise `BadInput` for too few or too many points."""
-    needed = grid_needed(n)
-    steps = steps or (needed if comb(needed - 1, n - 1) <= _MOST_POINTS else FINEST_GRID)
-    if steps < n:
-        raise BadInput(f"A grid of {steps} steps has no point for {n} sub-queries; accepted: {n} or more.")
-    if (points := comb(steps - 1, n - 1)) > _MOST_POINTS:
-        raise BadInput(
-            f"A grid of {steps} steps for {n} sub-queries has {points:,} points, over {_MOST_POINTS:,}.",
-            "Set crossmodal.pareto = 'exact', which needs none.",
-        )
-    return steps
+def grid_steps(n: int, steps: int = 0) -> int:
+    """Return the steps of the grid for `n` sub-queries, at least n: a coarser one has no point.
+
+    0 means `grid_needed`, or `FINEST_GRID` where that has too many points.
+    """
+    if steps == 0:
+        needed = grid_needed(n)
+        steps = needed if comb(needed - 1, n - 1) <= _MOST_POINTS else FINEST_GRID
+    return max(steps, n)
 
 
 def grid_needed(n: int) -> int:
@@ -107,14 +99,19 @@ def beta_limit(n: int, scores: Sequence[float], steps: int = 0) -> float:
     """
     sums = [n * score for score in scores]
     widest = max(sums, default=0.0) - min(0.0, *sums, 0.0)
-    return 1 / (_checked_steps(n, steps) * widest) if widest > 0 else float("inf")
+    return 1 / (grid_steps(n, steps) * widest) if widest > 0 else float("inf")
 
 
 def warning(n: int, scores: Sequence[float], beta: float, steps: int = 0) -> str:
-    """Return a warning if β or the grid is outside theorem 3.2: algorithm 1 may miss or add images."""
-    steps, reasons = _checked_steps(n, steps), []
+    """Return a warning if β or the grid is outside theorem 3.2: algorithm 1 may miss or add images.
+
+    It also says if the grid has more steps than `steps`.
+    """
+    actual, reasons = grid_steps(n, steps), []
     if beta >= (limit := beta_limit(n, scores, steps)):
         reasons.append(f"beta {beta:g} is not under {limit:.3g}, the smallest α over the largest Σ cos")
-    if steps < (needed := grid_needed(n)):
-        reasons.append(f"a grid of {steps} steps is coarser than the {needed} that {n} sub-queries can need")
-    return f"algorithm 1 may miss the Pareto set: {'; '.join(reasons)}" if reasons else ""
+    if actual < (needed := grid_needed(n)):
+        reasons.append(f"a grid of {actual} steps is coarser than the {needed} that {n} sub-queries can need")
+    missed = f"algorithm 1 may miss the Pareto set: {'; '.join(reasons)}" if reasons else ""
+    raised = f"the grid has {actual} steps instead of {steps}, one for each sub-query"
+    return "; ".join(filter(None, (raised if 0 < steps < actual else "", missed)))

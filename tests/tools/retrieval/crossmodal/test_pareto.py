@@ -15,11 +15,11 @@ from pleinair.tools.retrieval.crossmodal.pareto import (
     exact,
     grid,
     grid_needed,
+    grid_steps,
     scalarised,
     warning,
 )
 from pleinair.tools.retrieval.crossmodal.sparse import Vector
-from pleinair.tools.types import BadInput
 
 Corpus = tuple[list[Vector], list[float]]
 BOTH, FIRST, SECOND = (True, True), (True, False), (False, True)
@@ -119,11 +119,23 @@ def test_the_grid_has_every_positive_split() -> None:
     assert [grid_needed(n) for n in range(2, 7)] == [3, 5, 8, 11, 15]
 
 
-def test_a_grid_too_coarse_or_too_large_is_refused() -> None:
-    with pytest.raises(BadInput, match="2 steps has no point for 3 sub-queries"):
-        scalarised([(True, False, True)], [0.5], 0.015, steps=2)
-    with pytest.raises(BadInput, match="245,157 points"):
-        scalarised([(True,) * 8], [0.5], 0.001, steps=24)
+def test_a_grid_without_a_point_is_raised_to_the_number_of_subqueries_and_says_so() -> None:
+    vectors = [(True, False, True), (False, True, False)]
+    assert scalarised(vectors, [0.5, 0.5], 0.015, steps=1) == scalarised(vectors, [0.5, 0.5], 0.015, steps=3)
+    assert scalarised(vectors, [0.5, 0.5], 0.015, steps=1) == [0]
+    assert warning(3, [0.5], 0.015, steps=2) == (
+        "the grid has 3 steps instead of 2, one for each sub-query; algorithm 1 may miss the Pareto set: "
+        "a grid of 3 steps is coarser than the 5 that 3 sub-queries can need"
+    )
+    assert [grid_steps(n, 2) for n in (1, 2, 3, 30)] == [2, 2, 3, 30]
+    assert grid_steps(3) == 5
+
+
+def test_images_are_compared_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors, scores = list(product((True, False), repeat=4))[:-1], [0.5] * 15
+    at_once = scalarised(vectors[1:], scores[1:], 0.015)
+    monkeypatch.setattr("pleinair.tools.retrieval.crossmodal.pareto._CELLS", 10)
+    assert scalarised(vectors[1:], scores[1:], 0.015) == at_once == exact(vectors[1:], scores[1:])
 
 
 def test_no_number_of_subqueries_needs_too_many_points() -> None:
