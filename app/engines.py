@@ -29,6 +29,7 @@ from pleinair.tools.realrag import Training, declared_training, require_generato
 from pleinair.tools.registry import Kind, did_you_mean, names
 from pleinair.tools.retrieval.compose import (
     AUTO,
+    BOTH,
     PAPERS,
     Corpus,
     check_method,
@@ -163,7 +164,7 @@ def _check_retrieval(settings: Settings) -> None:
         check_method(options)
     if options.second:
         declare("encoder", options.second.backend, options.second.arguments, "retrieval.second")
-    elif options.method == "both":
+    elif options.method == BOTH:
         raise BadInput("retrieval.method = 'both': needs a second encoder, in the table retrieval.second")
     if threshold is not None and options.method not in (AUTO, "dense"):
         raise BadInput(
@@ -226,10 +227,19 @@ def build_generator(settings: Settings) -> Generator:
 
 
 def sampling_capabilities(settings: Settings) -> Capabilities:
-    """Return the generator's capabilities with the values that `image` sets."""
-    by_program = settings.generator.backend == PROGRAM
-    declared = declared_capabilities(settings) if by_program else build_generator(settings).capabilities
-    return declared.with_options(settings.image)
+    """Return the generator's capabilities under its exact weights, with the values that `image` sets.
+
+    Generators of this package load nothing for them, and none is built that a program hands over. Raise
+    `NotDownloaded` for a branch of the hub that is not on this machine.
+    """
+    choice = settings.generator
+    if choice.backend == PROGRAM:
+        capabilities = declared_capabilities(settings)
+    elif (make := checked("generator", choice.backend, choice.arguments)).__module__.startswith("pleinair."):
+        capabilities = make(**choice.arguments).capabilities
+    else:
+        capabilities = build_generator(settings).capabilities
+    return capabilities.with_options(settings.image)
 
 
 def build_encoder(settings: Settings) -> Encoder:
@@ -323,7 +333,7 @@ def _dense_retriever(
 
     library = opened() if opened else open_library(settings, places, on_index)
     encoder = started(build_encoder(settings), on_index)
-    if training := training_of(encoder):
+    if (training := training_of(encoder)) and not training.is_free:
         require_generator(training, sampling_capabilities(settings), settings.image.negative_prompt or "")
     index = fresh_index(settings, places, library, encoder, on_index)
     return IndexRetriever(library, index, encoder)

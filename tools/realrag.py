@@ -71,6 +71,11 @@ class Training(Value):
     sampling: Sampling | None = None  # None: a training before 0.2, for which the generator's id counts
     any_generator: bool = False  # the user allows others too
 
+    @property
+    def is_free(self) -> bool:
+        """Return whether any generator may use it: it has no samples, or the user allows all."""
+        return self.any_generator or self.loss == "normal"
+
 
 def training_of(part: object) -> Training | None:
     """Return the training of an encoder or a retriever, None for an untrained one."""
@@ -105,7 +110,7 @@ def require_generator(
         capabilities: of the generator, with the values that the run sets.
         negative_prompt: of the run.
     """
-    if training is None or training.any_generator or training.loss == "normal":
+    if training is None or training.is_free:
         return
     if training.sampling is None:
         differences = {"generator": (training.generator, capabilities.id)}

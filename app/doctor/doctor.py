@@ -204,9 +204,9 @@ def _retriever(settings: Settings) -> str:
     training = training_of(build_encoder(settings))
     if training is None:
         return ""
-    require_generator(training, sampling_capabilities(settings), settings.image.negative_prompt or "")
-    is_free = training.any_generator or training.loss == "normal"
-    whose = "any generator" if is_free else "this generator"
+    if not training.is_free:
+        require_generator(training, sampling_capabilities(settings), settings.image.negative_prompt or "")
+    whose = "any generator" if training.is_free else "this generator"
     return f"trained with the {training.loss} loss, for {whose}"
 
 

@@ -16,7 +16,7 @@ from pleinair.app.settings import Settings
 from pleinair.app.texts import counted
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.locks import Once
-from pleinair.tools.retrieval.compose import compose, threshold_of
+from pleinair.tools.retrieval.compose import LEXICAL, compose, threshold_of
 from pleinair.tools.retrieve import retrieve
 from pleinair.tools.storage.files import stamp_of
 from pleinair.tools.types import BadInput, Concept, Hit, Retrieval, Retriever, Value, is_match
@@ -167,7 +167,7 @@ class OpenLibrary:
 
     def _require_index(self, *, by_words: bool = True) -> None:
         """Raise `NotIndexed` where a search would have to index first."""
-        is_lexical = by_words and self.settings.retrieval.method == "lexical"
+        is_lexical = by_words and self.settings.retrieval.method == LEXICAL
         if self._builds_index or is_lexical:
             return
         if self.index_state == "missing":

@@ -12,17 +12,31 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from pleinair.agent.react.schemas import Pin
 from pleinair.agent.state import MAX_SEED, check_prompt
-from pleinair.app.engines import check, declared_capabilities, encoder_training, require_library
-from pleinair.app.parts import has_own_retriever
+from pleinair.app.engines import (
+    check,
+    declared_capabilities,
+    encoder_training,
+    require_library,
+    sampling_capabilities,
+)
+from pleinair.app.parts import declared, has_own_retriever
 from pleinair.app.paths import Paths
 from pleinair.app.runs.edits import has_input, require_edits, require_image_file
 from pleinair.app.runs.notes import Note
 from pleinair.app.runs.prices import require_prices
-from pleinair.app.settings import Settings, renamed
+from pleinair.app.settings import BackendChoice, Settings, renamed
 from pleinair.tools import registry
 from pleinair.tools.arguments import complaint
+from pleinair.tools.model_files.hub import NotDownloaded
 from pleinair.tools.prompt_options import PromptOption
-from pleinair.tools.realrag import require_references, require_training, require_values
+from pleinair.tools.realrag import (
+    Training,
+    require_generator,
+    require_references,
+    require_training,
+    require_values,
+)
+from pleinair.tools.retrieval.compose import BOTH, LEXICAL
 from pleinair.tools.storage.files import checked_path, require_writable
 from pleinair.tools.types import BadInput, Budget, Hit, Picture, PleinairError, Reference, Value
 
@@ -35,6 +49,7 @@ MAX_IMAGES = 64  # of one request
 MAX_INPUT_IMAGES = 16  # no generator takes more
 DIRECT = "direct"  # the graph without retrieval
 REALRAG = "realrag"  # the graph that may require a trained retriever
+CROSSMODAL = "crossmodal"  # the graph that ranks by vectors whatever the method of retrieval
 INPUT_FIELD = "pictures"  # of a graph's input
 INPUT_IMAGES = "input_images"  # arguments of `draw`
 OUT = "out"
@@ -160,20 +175,44 @@ def check_settings(settings: Settings, graph: str) -> None:
     """Raise `BadInput` for settings that no run of a graph can use; loads nothing and writes nothing."""
     check_budget(settings.budget)
     check(settings)
+    _check_trained_encoder(settings, graph)
     if graph == REALRAG:
-        _check_realrag(settings)
+        require_references(settings.realrag, declared_capabilities(settings).with_options(settings.image))
     require_prices(settings)
     _check_approval(settings, graph)
     _check_library(settings, graph)
 
 
-def _check_realrag(settings: Settings) -> None:
-    capabilities = declared_capabilities(settings).with_options(settings.image)
-    if not has_own_retriever(settings):
-        training = encoder_training(settings)
-        require_training(settings.realrag, training)
-        require_values(training, capabilities, settings.image.negative_prompt or "")
-    require_references(settings.realrag, capabilities)
+def _check_trained_encoder(settings: Settings, graph: str) -> None:
+    """Refuse a graph that needs another training, or an encoder trained for what another generator lacks."""
+    if has_own_retriever(settings):
+        return
+    if graph == REALRAG:
+        require_training(settings.realrag, encoder_training(settings))
+    if _uses_encoder(settings, graph):
+        _require_generator(settings, settings.encoder)
+    if settings.retrieval.method == BOTH and settings.retrieval.second:
+        _require_generator(settings, settings.retrieval.second)
+
+
+def _require_generator(settings: Settings, encoder: BackendChoice) -> None:
+    """Raise `BadInput` for an encoder that declares a training for another generator."""
+    training = declared("encoder", encoder)
+    if not isinstance(training, Training) or training.is_free:
+        return
+    negative = settings.image.negative_prompt or ""
+    try:
+        require_generator(training, sampling_capabilities(settings), negative)
+    except NotDownloaded:  # its commit is not known yet, and no run begins without it
+        require_values(training, declared_capabilities(settings).with_options(settings.image), negative)
+
+
+def _uses_encoder(settings: Settings, graph: str) -> bool:
+    """Return whether a graph may search by the encoder's vectors."""
+    by_vectors = settings.retrieval.method != LEXICAL
+    if graph == CROSSMODAL:
+        return settings.crossmodal.rag and (by_vectors or settings.crossmodal.dense)
+    return graph == REALRAG or (graph != DIRECT and by_vectors)
 
 
 def _check_approval(settings: Settings, graph: str) -> None:

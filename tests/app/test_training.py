@@ -110,17 +110,60 @@ def test_the_retriever_of_another_generator_is_refused_without_the_flag(place: P
     change_generator(place)
     before = generated(place)
     refused = draw(place)
-    assert refused.exit_code not in (0, 3)
+    assert refused.exit_code == 2
     assert "trained for sampler `dots`, the run has `stripes`" in refused.stderr
-    assert generated(place) == before
+    assert (run_table().newest(9), generated(place)) == ([], before)
     assert draw(place, "--set", "encoder.any_generator=true").exit_code == 0
 
 
-def test_other_graphs_refuse_it_too(place: Path) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--graph", "pleinair"),
+        ("--graph", "imagerag"),
+        ("--graph", "crossmodal"),
+        ("--graph", "crossmodal", "--set", "retrieval.method=lexical"),
+        ("--graph", "react", "--set", "mllm.backend=talker"),
+        ("--graph", "realrag", "--dry-run"),
+        ("--graph", "pleinair", "--dry-run"),
+    ],
+)
+def test_no_graph_begins_a_run_with_it(place: Path, words: tuple[str, ...]) -> None:
     train(place)
     change_generator(place)
-    refused = call("draw", "two things", *trained(place))
+    before = generated(place)
+    refused = call("draw", "two things", *trained(place), *words)
+    assert refused.exit_code == 2
     assert "trained for sampler `dots`" in refused.stderr
+    assert (run_table().newest(9), generated(place)) == ([], before)
+
+
+def test_a_second_encoder_of_another_generator_is_refused_too(place: Path) -> None:
+    train(place)
+    change_generator(place)
+    folder = json.dumps(str(place / "trained"))
+    second = f'{{backend = "reflective", folder = {folder}}}'
+    words = ("--set", f"retrieval.second={second}", "--set", "retrieval.method=both")
+    refused = call("draw", "two things", *words)
+    assert (refused.exit_code, run_table().newest(9)) == (2, [])
+    assert "trained for sampler `dots`" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [("--graph", "direct"), ("--graph", "pleinair", "--set", "retrieval.method=lexical")]
+)
+def test_a_run_without_vectors_does_not_mind_it(place: Path, words: tuple[str, ...]) -> None:
+    train(place)
+    change_generator(place)
+    assert call("draw", "picture 1", *trained(place), *words).exit_code in (0, 3)
+
+
+def test_an_unfinished_training_is_refused_before_a_run(place: Path) -> None:
+    train(place)
+    (place / "trained" / "epoch-002.safetensors").unlink()
+    refused = draw(place)
+    assert (refused.exit_code, run_table().newest(9)) == (2, [])
+    assert "has no checkpoint of epoch 2 (there are: none)" in refused.stderr
 
 
 def test_without_a_trained_retriever_the_method_is_refused(place: Path) -> None:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from pleinair.tools.types import Vectors
 
 
-AUTO = "auto"
+AUTO, BOTH, LEXICAL = "auto", "both", "lexical"
 _BY_COSINE = (AUTO, "dense", "hybrid")  # methods to which the threshold applies
 PAPERS = {"method": "dense", "drop_near_copies": False}  # with which the papers' graphs retrieve
 DEPTH = 100  # ranks of each list that reciprocal rank fusion counts

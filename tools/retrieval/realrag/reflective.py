@@ -91,12 +91,17 @@ class ReflectiveEncoder:
             raise BadInput(f"{path} was trained on `{config.encoder}`, which is now `{self._frozen.id}`.")
         self._head = load_head(checkpoint(path, epoch or config.choices.epochs), config)
         self._config = config
-        self.training = self.declare(folder, any_generator=any_generator)
+        self.training = self.declare(folder, epoch, any_generator)
 
     @staticmethod
-    def declare(folder: str, any_generator: bool = False, **_: Any) -> Training:
-        """Return the training of such an encoder without loading it; raise `BadInput` if there is none."""
-        config = _load_config(Path(folder).expanduser())
+    def declare(folder: str, epoch: int = 0, any_generator: bool = False) -> Training:
+        """Return the training of such an encoder without loading it; raise `BadInput` as the constructor.
+
+        Whether its base encoder has changed is not known without loading that.
+        """
+        path = Path(folder).expanduser()
+        config = _load_config(path)
+        checkpoint(path, epoch or config.choices.epochs)
         return Training(
             loss=config.choices.loss,
             generator=config.generator,
