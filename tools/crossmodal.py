@@ -77,7 +77,8 @@ class CrossmodalOptions(Value):
     sub-queries in its caption. `pareto` "paper" is algorithm 1, "top_k" ranks by the dense score alone.
     Without `sparse` the whole library is ranked so; without `dense` an image is drawn by lot among those of
     one vector (table 4). The published β is the default; the paper does not give its grid, so 0 `grid_steps`
-    means the coarsest that misses nothing; a grid has at least a step for each sub-query. `template` "plain" sends the unchanged prompt to the generator.
+    means the coarsest that misses nothing; a grid has at least a step for each sub-query. `template` "plain"
+    sends the unchanged prompt to the generator.
     """
 
     rag: bool = True  # False: generate without references
