@@ -92,7 +92,7 @@ def facts_of(data_set: DataSet, examples: Sequence[Example]) -> dict[str, Any]:
 def describe(data_set: DataSet, examples: Sequence[Example]) -> Iterator[str]:
     """Yield lines about a data set: what it is, splits, classes, captions, examples, problems."""
     layout, facts = data_set.layout, facts_of(data_set, examples)
-    yield f"{layout.title} ({layout.name}) in {data_set.folder}; complete: {layout.size}"
+    yield f"{layout.title} ({layout.name}) in {data_set.folder}; the complete data set: {layout.size}"
     yield f"license: {layout.license}; published by {layout.source}"
     yield f"splits: {', '.join(f'{split} {count:,}' for split, count in facts['splits'].items())}"
     classes = facts["classes"]

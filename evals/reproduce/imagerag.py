@@ -156,7 +156,7 @@ EXPERIMENT = Experiment(
     scorers={
         "clip:ViT-L-14=laion2b_s32b_b82k": "laion/CLIP-ViT-L-14-laion2B-s32B-b82K, 1.7 GB; license: MIT",
         "siglip:ViT-B-16-SigLIP=webli": "timm/ViT-B-16-SigLIP, 0.8 GB; license: Apache-2.0",
-        "dino:FOLDER": "facebook/dino-vits16, 85 MB; license: Apache-2.0",
+        "dino:FOLDER": "facebook/dino-vits16, 87 MB; license: Apache-2.0",
     },
     generators=GENERATORS,
     numbers=("1", "2", "3", "4", "5", "6", "8", "16", "E.5"),

@@ -8,6 +8,7 @@ its weights afterwards.
 from __future__ import annotations
 
 import filecmp
+import pickle
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _DIGEST = re.compile(r"[0-9a-f]{12}")  # of weights, in an encoder's id; a commit of the hub has 40 digits
 _TYPES = {"dino": ("vit",), "dinov2": ("dinov2", "dinov2_with_registers")}  # `model_type` of transformers
 _FETCH = {
-    "dino": "facebook/dino-vits16 (85 MB, Apache-2.0), which DreamBooth introduced as a score",
+    "dino": "facebook/dino-vits16 (87 MB, Apache-2.0), which DreamBooth introduced as a score",
     "dinov2": "facebook/dinov2-large (1.2 GB, Apache-2.0), Cross-modal RAG's",
 }
 
@@ -41,7 +42,8 @@ class DinoEncoder:
 
         Args:
             kind: "dino" or "dinov2".
-            folder: with `config.json`, `preprocessor_config.json` and weights in safetensors.
+            folder: with `config.json`, `preprocessor_config.json` and weights, in safetensors or as
+                `pytorch_model.bin`, which is read without running code.
             device: a torch device, or `auto` for CUDA if there is one.
 
         Raises:
@@ -59,10 +61,8 @@ class DinoEncoder:
                 )
             options: dict[str, Any] = {"add_pooling_layer": False} if kind == "dino" else {}
             self._prepare = AutoImageProcessor.from_pretrained(folder, local_files_only=True)
-            self._model = AutoModel.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, **options
-            )
-        except (OSError, ValueError) as error:
+            self._model = AutoModel.from_pretrained(folder, local_files_only=True, **options)
+        except (OSError, ValueError, pickle.UnpicklingError) as error:
             reason = str(error).splitlines()[0]
             raise BadInput(
                 f"{kind}: {folder!r} is no such folder: {reason}", f"Fetch {_FETCH[kind]}."

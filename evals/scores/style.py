@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     Gram = NDArray[np.float64]  # [channels, channels]
 
 WEIGHTS = (
-    "Fetch torchvision's `vgg19-dcbb9e9d.pth` (548 MB, trained on ImageNet), or its convolutions alone as "
+    "Fetch torchvision's `vgg19-dcbb9e9d.pth` (575 MB, trained on ImageNet), or its convolutions alone as "
     "safetensors, and name its path."
 )
 LAYERS = {"conv1_1": 1, "conv2_1": 6, "conv3_1": 11, "conv4_1": 20, "conv5_1": 29}  # places behind their ReLU

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
@@ -25,6 +26,7 @@ from pleinair.tools.data_sets.place import Faults, Place
 from pleinair.tools.types import BadInput
 
 _SHOWN = 12  # names in a folder that are listed
+_NEAR = 2  # levels below a folder in which its data set is recognised
 _PACKED = r"[^/]+\.(?:zip|tar|tgz|tar\.gz|7z|rar)"
 LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     {
@@ -140,21 +142,32 @@ def _about_classes(contents: Contents) -> tuple[str, ...]:
 
 
 def _remedy(place: Place) -> str:
+    layouts = "".join(
+        f"\n  {layout.name}: {layout.title}, by {', '.join(layout.needs)}" for layout in LAYOUTS.values()
+    )
     if packed := place.find_like(_PACKED):
-        return f"Unpack {packed} and the other archives first: they are not read while packed."
-    above = place.folder.resolve().parent
-    titles = [LAYOUTS[name].title for name in _marks(Place(above))]
-    if titles:
-        return f"Name the folder above it, {above}: it holds {', '.join(titles)}."
-    return "Name the folder that one of these archives was unpacked in."
+        action = f"Unpack {packed} and the other archives first: they are not read while packed."
+    elif title := _above(place):
+        action = f"Name the folder above it, {place.folder.resolve().parent}: it holds {title}."
+    else:
+        action = "Name the folder that a data set's archives were unpacked in."
+    return f"{action} Accepted:{layouts}"
+
+
+def _above(place: Place) -> str:
+    """Return the title of a data set of the folder above that has images in this one, "" for none."""
+    folder = place.folder.resolve()
+    for name, mark in _marks(Place(folder.parent), "all").items():
+        with suppress(BadInput):
+            if mark.rstrip("/").count("/") < _NEAR and any(
+                example.path.startswith(f"{folder.name}/")
+                for example in recognise(folder.parent, name).examples
+            ):
+                return LAYOUTS[name].title
+    return ""
 
 
 def _unknown(place: Place) -> str:
     names = [*(f"{name}/" for name in place.folders("")), *place.files()]
     present = f"{', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}" or "nothing"
-    layouts = "".join(
-        f"\n  {layout.name}: {layout.title}, {layout.size}; needs {', '.join(layout.needs)}; published by "
-        f"{layout.source}; license: {layout.license}"
-        for layout in LAYOUTS.values()
-    )
-    return f"No data set is recognised in {place.folder}, which has {present}. Accepted:{layouts}"
+    return f"No data set is recognised in {place.folder}, which has {present}."

@@ -287,6 +287,33 @@ def test_scorers_open_by_their_names(tmp_path: Path) -> None:
     ]
 
 
+class _Touch:
+    """Object whose unpickling creates a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self._path,)
+
+
+def test_dinos_published_weights_are_a_pickle_and_are_read_as_data(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    folder = tiny.save_dino(tmp_path / "dino")
+    (expected,) = DinoEncoder("dino", str(folder)).encode_images([Image.new("RGB", (32, 32), "red")])
+    weights = folder / "model.safetensors"
+    torch.save(load_file(weights), folder / "pytorch_model.bin")
+    weights.unlink()
+    (vector,) = DinoEncoder("dino", str(folder)).encode_images([Image.new("RGB", (32, 32), "red")])
+    assert np.array_equal(vector, expected)
+    torch.save({"weights": _Touch(tmp_path / "touched")}, folder / "pytorch_model.bin")
+    with pytest.raises(BadInput, match="is no such folder: Weights only load failed"):
+        DinoEncoder("dino", str(folder))
+    assert not (tmp_path / "touched").exists()
+
+
 @pytest.mark.parametrize("text", ["", "clip:", "eye:x", "accuracy:dino:x", "diversity:fid"])
 def test_a_form_that_does_not_exist_is_refused(text: str) -> None:
     with pytest.raises(BadInput, match=r"is no scorer. Accepted:\n  clip:MODEL=WEIGHTS"):

@@ -190,9 +190,8 @@ def test_an_unknown_folder_is_answered_with_what_is_there_and_what_each_layout_n
         recognise(tmp_path)
     text = str(caught.value)
     assert "has Holiday 2019/, notes.txt." in text
-    assert all(
-        each.title in text and each.needs[0] in text and each.license in text for each in LAYOUTS.values()
-    )
+    assert all(f"{each.name}: {each.title}, by {each.needs[0]}" in text for each in LAYOUTS.values())
+    assert "Name the folder that a data set's archives were unpacked in. Accepted:" in text
     with pytest.raises(BadInput, match="No folder"):
         recognise(tmp_path / "absent")
 
