@@ -24,12 +24,13 @@ from pleinair.app.estimate.tokens import tokens_of_subqueries
 from pleinair.app.paths import Paths, places
 from pleinair.app.runs.prices import require_prices
 from pleinair.app.settings import Settings
+from pleinair.tools.data_sets.training import published, training_part
 from pleinair.tools.deadline import OutOfTime, deadline, seconds_left
-from pleinair.tools.types import Encoder, PleinairError
+from pleinair.tools.types import PleinairError
 
 if TYPE_CHECKING:
     from pleinair.tools.retrieval.crossmodal.adaptor_training import AdaptorOptions
-    from pleinair.tools.retrieval.crossmodal.examples import AnswerBook, Example
+    from pleinair.tools.retrieval.crossmodal.examples import AnswerBook
     from pleinair.tools.retrieval.library import Library
 
 
@@ -50,7 +51,8 @@ def train_adaptor(
     """Train Cross-modal RAG's dense adaptor on the library's captions; yield a line a stage and epoch.
 
     The MLLM splits each caption, a line of the image's, into sub-queries once, within the budget; its answers
-    are stored in `out`. The same call goes on after a stop: with the captions, then from the last epoch.
+    are stored in `out`. Of a published data set only the images to train on are used, with its own captions.
+    The same call goes on after a stop: with the captions, then from the last epoch.
 
     Args:
         settings: library, encoder, MLLM, budget, and the style of sub-queries.
@@ -72,8 +74,7 @@ def train_adaptor(
 
     check(settings)
     home = places(settings.paths.home)
-    library = open_library(settings, home)
-    captions = {item.id: item.caption for item in library.items.values() if item.caption}
+    library, captions = _training_images(settings, home)
     book = AnswerBook(out, settings.crossmodal.decomposition)
     missing = book.missing(captions)
     yield from _estimate(settings, captions, missing, options)
@@ -84,9 +85,9 @@ def train_adaptor(
         require_free(out, restart)  # other captions than before are another training
         with watch("Listing sub-queries") as on_caption:
             _ask_all(settings, book, missing, at_once, on_caption)
-    if left := len(book.missing(captions)):
-        raise OverBudget(f"{left} captions have no sub-queries yet.", "The same command goes on with them.")
-    examples = _examples(settings, home, library, encoder, book, watch)
+    with watch("Indexing images") as on_index:  # which of them can be read
+        index = fresh_index(settings, home, library, encoder, on_index)
+    examples = book.examples({id: captions[id] for id in index.ids if id in captions})
     yield f"{len(examples)} of {len(library.items)} images have sub-queries; {book.empty} captions gave none"
     with watch("Training") as on_batch:
         losses = list(
@@ -104,13 +105,18 @@ def train_adaptor(
     yield f"--set crossmodal.adaptor={out} uses it"
 
 
-def _examples(
-    settings: Settings, home: Paths, library: Library, encoder: Encoder, book: AnswerBook, watch: Watch
-) -> list[Example]:
-    """Return the examples of the images that can be read, which the index has."""
-    with watch("Indexing images") as on_index:
-        index = fresh_index(settings, home, library, encoder, on_index)
-    return book.examples({id: library.items[id].caption for id in index.ids})
+def _training_images(settings: Settings, home: Paths) -> tuple[Library, dict[str, str]]:
+    """Return the library's images to train on, and the captions of those that have some, a line each."""
+    library = open_library(settings, home)
+    data_set = published(library)
+    library = training_part(library, data_set)
+    of_data_set = {
+        example.path: "\n".join(example.captions)
+        for example in (data_set.examples if data_set else ())
+        if example.captions and example.path in library.items
+    }
+    of_library = {item.id: item.caption for item in library.items.values() if item.caption}
+    return library, of_data_set or of_library
 
 
 def _estimate(
@@ -135,7 +141,7 @@ def _estimate(
 def _ask_all(
     settings: Settings, book: AnswerBook, captions: Sequence[str], at_once: int, on_progress: OnProgress
 ) -> None:
-    """List the sub-queries of captions until they have answers or the budget is used up."""
+    """List the sub-queries of captions; raise `OverBudget` if the budget is used up before all have some."""
     require_prices(settings, ("mllm",))
     model = build_backend("mllm", settings.mllm)
     budget = settings.budget
@@ -147,3 +153,5 @@ def _ask_all(
             may_call=lambda spent: spending_limit(budget, spent, MLLM_CALL) is None and seconds_left() > 0,
             on_progress=on_progress,
         )
+    if left := sum(caption not in book.answers for caption in captions):
+        raise OverBudget(f"{left} captions have no sub-queries yet.", "The same command goes on with them.")

@@ -366,6 +366,8 @@ def fresh_index(
     from pleinair.tools.retrieval.spelling import save_vocabulary, vocabulary_of
 
     folder = index_folder(settings, places)
+    if library.part_name:
+        folder = folder.with_name(f"{folder.name}-{library.part_name}")
     while True:
         with suppress(BadInput):
             index = Index.open(folder, encoder)

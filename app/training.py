@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +18,14 @@ from pleinair.app.engines import (
 )
 from pleinair.app.paths import places
 from pleinair.app.settings import POCKET, Settings
+from pleinair.tools.data_sets.training import published, training_part
 from pleinair.tools.realrag import Sampling, training_of
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Encoder
 
 if TYPE_CHECKING:
+    from pleinair.tools.data_sets.data_set import DataSet
     from pleinair.tools.retrieval.library import Library
     from pleinair.tools.retrieval.realrag.data import Sample, TrainingSet
     from pleinair.tools.retrieval.realrag.pairs import Pair
@@ -55,14 +57,14 @@ def train_retriever(
     library = open_library(settings, places(settings.paths.home))
     if not classes and settings.library.folder == POCKET:
         classes = "pocket"
-    pairs, database = find_pairs(library, classes)
+    library, pairs = find_pairs(library, classes)
     encoder, capabilities = _frozen_encoder(settings), sampling_capabilities(settings)
     sampling = None
     if options.loss == "reflective":
         sampling = Sampling.of(capabilities, settings.image.negative_prompt or "")
     require_same(out, choices=options, encoder=encoder.id, sampling=sampling)
     training_set, samples = yield from _make_training_set(
-        settings, library, pairs, database, encoder, sampling, options, watch
+        settings, library, pairs, encoder, sampling, options, watch
     )
     config = TrainingConfig(
         choices=options,
@@ -85,7 +87,6 @@ def _make_training_set(
     settings: Settings,
     library: Library,
     pairs: Sequence[Pair],
-    database: Collection[str],
     encoder: Encoder,
     sampling: Sampling | None,
     options: ReflectiveOptions,
@@ -122,7 +123,6 @@ def _make_training_set(
             encoder=encoder,
             store=store,
             options=options,
-            database=database,
             on_progress=on_embedded,
         )
     return training_set, samples
@@ -154,55 +154,48 @@ def _frozen_encoder(settings: Settings) -> Encoder:
     return encoder
 
 
-def find_pairs(library: Library, classes: str) -> tuple[list[Pair], frozenset[str]]:
-    """Return the pairs of a library, and the ids of the images that may be negatives, empty for all.
+def find_pairs(library: Library, classes: str) -> tuple[Library, list[Pair]]:
+    """Return the images of a library to train on, and their pairs.
 
-    Of a published data set these are its images to train on, and the classes are those of its own list.
-    `classes` is captions, folders, pocket, or a file of names; "" means the classes of a data set, else
+    Of a published data set these are the images that it keeps for that, and the classes are those of its own
+    list. `classes` is captions, folders, pocket, or a file of names; "" means the classes of a data set, else
     captions.
     """
+    data_set = _data_set_of(library, classes)
+    library = training_part(library, data_set)
+    return library, _pairs_of(library, classes, data_set)
+
+
+def _data_set_of(library: Library, classes: str) -> DataSet | None:
+    """Return the published data set of a library; None where it cannot be read and is not needed."""
+    from pleinair.tools.retrieval.realrag.pairs import USE_FILE
+
+    try:
+        return published(library)
+    except BadInput as error:
+        if classes in ("", "folders"):
+            raise BadInput(error.message, f"{error.remedy} Or: {USE_FILE}; or --classes captions.") from error
+        return None
+
+
+def _pairs_of(library: Library, classes: str, data_set: DataSet | None) -> list[Pair]:
     from pleinair.tools.retrieval.realrag import pairs
 
     items = library.items.values()
     if classes == "pocket":
         from pleinair.tools.pocket.world import SPECIES
 
-        return pairs.pairs_by_name(items, [species.name for species in SPECIES]), frozenset()
+        return pairs.pairs_by_name(items, [species.name for species in SPECIES])
     if classes not in ("", "captions", "folders"):
         names = _read_names(classes)
-        if isinstance(names, dict):
-            return pairs.pairs_by_folder(items, names), frozenset()
-        return pairs.pairs_by_name(items, names), frozenset()
-    return _pairs_of_folder(library, classes) or _pairs_of_items(library, classes)
-
-
-def _pairs_of_items(library: Library, classes: str) -> tuple[list[Pair], frozenset[str]]:
-    from pleinair.tools.retrieval.realrag import pairs
-
-    read = pairs.pairs_by_folder if classes == "folders" else pairs.pairs_by_caption
-    return read(library.items.values()), frozenset()
-
-
-def _pairs_of_folder(library: Library, classes: str) -> tuple[list[Pair], frozenset[str]] | None:
-    """Return the pairs of a published data set, or of a library written from one; None for other folders."""
-    from pleinair.tools.retrieval.realrag import pairs
-
-    if len(library.folders) != 1:
-        return None
-    folder = library.folder
-    if classes != "captions" and (from_table := pairs.pairs_by_table(folder)):
-        return from_table, frozenset()
-    try:
-        data_set = pairs.data_set_in(folder)
-    except BadInput:
-        if classes != "captions":
-            raise
-        return None
-    if data_set is None or (classes == "captions" and not pairs.has_captions(data_set.examples)):
-        return None
-    captions = classes == "captions" or (not classes and not pairs.has_classes(data_set.examples))
-    of_data_set = pairs.pairs_of_data_set(data_set, captions)
-    return of_data_set, frozenset(pair.id for pair in of_data_set)
+        is_by_folder = isinstance(names, dict)
+        return pairs.pairs_by_folder(items, names) if is_by_folder else pairs.pairs_by_name(items, names)
+    if classes != "captions" and (from_table := pairs.pairs_by_table(library)):
+        return from_table
+    if data_set and (classes != "captions" or pairs.has_captions(data_set.examples)):
+        captions = classes == "captions" or (not classes and not pairs.has_classes(data_set.examples))
+        return pairs.pairs_of_data_set(data_set, captions)
+    return pairs.pairs_by_folder(items) if classes == "folders" else pairs.pairs_by_caption(items)
 
 
 def _read_names(file: str) -> list[str] | dict[str, str]:

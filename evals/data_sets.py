@@ -30,13 +30,20 @@ def add(commands: Commands) -> None:
     parser.add_argument("--layout", default="", choices=("", *LAYOUTS), help="if the folder holds several")
     parser.add_argument("--split", nargs="+", choices=("train", "val", "test", _NO_SPLIT), help="only these")
     parser.add_argument("--classes", type=int, metavar="N", help="only the first N classes of its list")
-    parser.add_argument("--library", type=Path, metavar="FOLDER", help="write a library with its images")
+    parser.add_argument(
+        "--library",
+        type=Path,
+        metavar="FOLDER",
+        help="write a library with its images, without --split those to train on if it keeps some apart",
+    )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> None:
     data_set = recognise(options.folder, options.layout)
+    if options.library and not options.split and data_set.split("train"):
+        options.split = ["train"]
     examples = _chosen(data_set, options.split, options.classes)
     if options.json:
         print(json.dumps(facts_of(data_set, examples), ensure_ascii=False, indent=1))

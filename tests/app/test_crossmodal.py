@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.data_set_folders import write_data_set
 from typer.testing import CliRunner, Result
 
 from pleinair.app.cli.main import app
@@ -104,6 +105,20 @@ def test_every_line_of_a_caption_gives_sub_queries(place: Path) -> None:
     assert "6 of 6 images have sub-queries; 0" in done.stdout, done.output
     lines = (place / "trained" / "subqueries.jsonl").read_text("utf-8").splitlines()
     assert len([line for line in lines if line]) == 12
+
+
+@pytest.mark.parametrize("layout", ["coco", "cub", "flickr30k"])
+def test_of_a_data_set_only_the_split_to_train_is_used_with_its_captions(place: Path, layout: str) -> None:
+    examples = write_data_set(layout, place / "set")
+    out = place / "trained"
+    done = call("train", "adaptor", "--library", str(place / "set"), "--out", str(out), "--epochs", "1")
+    assert done.exit_code == 0, done.output
+    trained = [example for example in examples if example.split == "train"]
+    answers = [json.loads(line) for line in (out / "subqueries.jsonl").read_text("utf-8").split("\n") if line]
+    assert {answer["caption"] for answer in answers} == {
+        caption for example in trained for caption in example.captions
+    }
+    assert f"{len(trained)} of {len(trained)} images have sub-queries" in done.stdout
 
 
 def test_a_later_run_takes_the_tokens_of_images_from_the_cache(place: Path) -> None:

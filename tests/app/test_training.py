@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from support.data_set_folders import write_data_set
 from support.quick_engines import colour, speckled
+from support.retriever_trainings import LOOKS, write_looks
 from typer.testing import CliRunner, Result
 
 from pleinair.app.api import run_table
@@ -216,8 +217,9 @@ def test_unusable_classes_are_refused(place: Path, words: tuple[str, ...], messa
 
 def test_names_come_from_a_file(place: Path) -> None:
     (place / "names.txt").write_text("picture 2\n\npicture 4\n", encoding="utf-8")
-    pairs, database = find_pairs(Library.open(place / "library"), "names.txt")
-    assert not database
+    library = Library.open(place / "library")
+    part, pairs = find_pairs(library, "names.txt")
+    assert part is library
     assert [(pair.id, pair.label) for pair in pairs] == [("2.png", "picture 2"), ("4.png", "picture 4")]
 
 
@@ -305,6 +307,24 @@ def test_negatives_are_of_other_classes(classes: Path) -> None:
     assert all(pair["class"] not in pair["negative"] for pair in pairs)
 
 
+def test_the_negatives_of_each_class_are_what_the_generator_draws_for_it(place: Path) -> None:
+    write_looks(place / "looks")
+    engines = ("--set", "generator.backend=confused", "--set", "encoder.backend=words")
+    done = train(place, "--library", str(place / "looks"), "--classes", "folders", *engines)
+    assert done.exit_code == 0, done.output
+    samples = lines(place / "trained" / "samples.jsonl")
+    assert {sample["prompt"] for sample in samples} == {f"A photo of a {name}" for name in LOOKS}
+    assert len({sample["sha256"] for sample in samples}) == len(LOOKS)
+    pairs = lines(place / "trained" / "pairs.jsonl")
+    names = list(LOOKS)  # the generator draws the look of the next one
+    next_name = dict(zip(names, [*names[1:], names[0]], strict=True))
+    assert len(pairs) == 9
+    for pair in pairs:
+        assert pair["class"] in pair["picture"]
+        assert pair["prompt"] == f"A photo of a {pair['class']}"
+        assert Path(pair["negative"]).parent.name == next_name[pair["class"]]
+
+
 def test_a_retriever_is_for_the_steps_and_the_size_that_it_was_trained_with(place: Path) -> None:
     train(place)
     sampling = config(place / "trained")["sampling"]
@@ -370,13 +390,33 @@ def test_a_data_set_is_trained_on_by_its_names_and_split(place: Path, layout: st
         path: f"A photo of a {name}" for path, name in trained.items()
     }
     assert {pair["negative"] for pair in pairs} <= trained.keys()
+    assert f"of {len(trained)} in" in done.stdout  # no other image is indexed
+
+
+def test_a_file_of_names_does_not_widen_the_split(place: Path) -> None:
+    examples = write_data_set("dogs", place / "set")
+    folders = {Path(example.path).parent.name for example in examples}
+    (place / "names.txt").write_text("".join(f"{name}\tdog {name[-3:]}\n" for name in folders), "utf-8")
+    done = train(place, "--library", str(place / "set"), "--classes", "names.txt")
+    assert done.exit_code == 0, done.output
+    trained = {example.path for example in examples if example.split == "train"}
+    assert {pair["picture"] for pair in lines(place / "trained" / "pairs.jsonl")} == trained
+
+
+def test_a_data_set_beside_other_folders_is_refused(place: Path) -> None:
+    write_data_set("cub", place / "set")
+    both = ("--library", str(place / "library"), "--library", str(place / "set"))
+    refused = train(place, *both)
+    assert refused.exit_code == 2
+    assert "is CUB-200-2011, which is trained on alone" in refused.stderr
+    assert not (place / "trained").exists()
 
 
 def test_unknown_codes_are_refused_before_anything_is_written(classes: Path) -> None:
     (classes / "classes" / "wren").rename(classes / "classes" / "n01531178")
     refused = train(classes, "--library", str(classes / "classes"), "--classes", "folders")
     assert refused.exit_code == 2
-    for words in ("'n01531178' is named by a code", "--classes FILE", "n01531178, a tab, and its name"):
+    for words in ("'n01531178' is named by a code", "--classes FILE", "a tab, and the name of its class"):
         assert words in " ".join(refused.stderr.split())
     assert not (classes / "trained").exists()
     (classes / "names.txt").write_text("n01531178\tgoldfinch\nrobin\trobin\n", encoding="utf-8")

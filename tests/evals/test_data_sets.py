@@ -41,6 +41,16 @@ def test_json_has_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "captions: 0; they are in text_c10 of cvpr2016_cub.tar.gz" in capsys.readouterr().out
 
 
+def test_a_library_has_the_images_to_train_on_unless_others_are_asked_for(tmp_path: Path) -> None:
+    examples, out = write_data_set("flowers", tmp_path / "data"), tmp_path / "library"
+    command = ["data", str(tmp_path / "data"), "--library", str(out)]
+    assert main(command) == 0
+    trained = {example.path for example in examples if example.split == "train"}
+    assert Library.open(out).items.keys() == trained
+    assert main([*command, "--split", "train", "test", "val", "none"]) == 0
+    assert Library.open(out).items.keys() == {example.path for example in examples} > trained
+
+
 def test_it_writes_a_library_of_a_split(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_data_set("flowers", tmp_path / "data")
     out = tmp_path / "library"

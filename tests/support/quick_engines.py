@@ -36,9 +36,11 @@ ALONE = (1, 1, 1)  # colour of the corner of an image without references
 ENTRY_POINTS = """
 [pleinair.generator]
 quick = support.quick_engines:Stripes
+confused = support.retriever_trainings:ConfusedGenerator
 [pleinair.encoder]
 quick = support.quick_engines:Hashes
 reddish = support.colour_encoder:Reddish
+words = support.retriever_trainings:WordEncoder
 [pleinair.mllm]
 quick = support.quick_engines:critic
 talker = support.fake_driver:talker

@@ -55,6 +55,16 @@ class ConfusedGenerator(SquareGenerator):
         return Image.blend(grey, Image.new("RGB", grey.size, COLOURS[LOOKS[fault]]), 0.9)
 
 
+def write_looks(folder: Path) -> None:
+    """Write a library of three classes in folders with their names, three images of a colour each."""
+    for name, look in LOOKS.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(3):
+            red, green, blue = COLOURS[look]
+            colour = (abs(red - 20 * number), abs(green - 20 * number), abs(blue - 20 * number))
+            paint(folder / name, f"{number}.png", colour)
+
+
 class Bench:
     """A small library with its index, samples of a generator, and trainings on them."""
 
@@ -63,13 +73,7 @@ class Bench:
         self.generator: SquareGenerator = BlueGenerator()
         self.store = ArtifactStore(folder / "samples")
         self.library = folder / "library"
-        self.library.mkdir()
-        for name, look in LOOKS.items():
-            (self.library / name).mkdir()
-            for number in range(3):
-                red, green, blue = COLOURS[look]
-                colour = (abs(red - 20 * number), abs(green - 20 * number), abs(blue - 20 * number))
-                paint(self.library / name, f"{number}.png", colour)
+        write_looks(self.library)
 
     @property
     def index(self) -> Index:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -96,6 +97,7 @@ class Library:
         self.problem_count = 0
         self.readers: tuple[str, ...] = ()  # names, in their precedence
         self.sources: tuple[Source, ...] = ()  # of readers that found something, in their precedence
+        self.part_name = ""  # of the images of a larger library that this one has; "": all
         self.left_out: tuple[str, ...] = ()  # paths of system and hidden files and folders, sorted
         self.others: tuple[str, ...] = ()  # ending of each file that is no image and that nobody read
 
@@ -152,6 +154,13 @@ class Library:
     def title(self) -> str:
         """Return the folders for a message."""
         return " and ".join(map(str, self.folders))
+
+    def part(self, ids: Iterable[str], name: str) -> Library:
+        """Return the library of some of the images, under a name for its index; unknown ids are ignored."""
+        library, chosen = copy(self), frozenset(ids)
+        items = {id: item for id, item in self.items.items() if id in chosen}
+        library.items, library.part_name = MappingProxyType(items), name
+        return library
 
     def picture(self, id: str, side: int = REFERENCE_SIDE) -> Image:
         """Read an image as RGB; raise `BadInput` for an unknown id, `BadPicture` for a damaged file.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
@@ -102,7 +102,6 @@ def build_training_set(
     encoder: Encoder,
     store: ArtifactStore,
     options: ReflectiveOptions,
-    database: Collection[str] = (),
     on_progress: Callable[[int, int], None] = no_callback,
 ) -> TrainingSet:
     """Embed prompts and samples and select each pair's negative; the library's vectors are the index's.
@@ -116,21 +115,17 @@ def build_training_set(
         encoder: the frozen one of the index.
         store: with the samples' images.
         options: of the training.
-        database: ids of the images that may be negatives, such as a data set's to train on; empty: all.
         on_progress: receives the samples embedded and in total.
 
     Raises:
         BadInput: fewer than two classes remain.
     """
-    chosen = frozenset(database)
-    ids = [id for id in index.ids if not chosen or id in chosen]
-    row_of = {id: row for row, id in enumerate(ids)}
+    row_of = {id: row for row, id in enumerate(index.ids)}
     pairs = [pair for pair in pairs if pair.id in row_of]
     rows = np.array([row_of[pair.id] for pair in pairs], dtype=np.int64)
     labels = _labels(pairs, rows, len(row_of))
-    pool = np.stack([index.vector(id) for id in ids])
-    hash_of = dict(zip(index.ids, (file.sha256 for file in index.manifest.files), strict=True))
-    hashes = [hash_of[id] for id in ids]
+    pool = np.stack([index.vector(id) for id in index.ids])
+    hashes = [file.sha256 for file in index.manifest.files]
     contents = np.unique(hashes, return_inverse=True)[1]
     prompts, prompt_of = np.unique([pair.prompt for pair in pairs], return_inverse=True)
     negatives = np.full(len(rows), -1, dtype=np.int64)
@@ -141,7 +136,7 @@ def build_training_set(
     facts = [hashes, [(pair.id, pair.prompt, pair.label) for pair in pairs], negatives.tolist()]
     return TrainingSet(
         pairs=tuple(pairs),
-        ids=tuple(ids),
+        ids=index.ids,
         pool=pool,
         contents=contents,
         labels=labels,

@@ -10,20 +10,17 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from pleinair.tools.data_sets.data_set import MARK, DataSet, Example
 from pleinair.tools.data_sets.library import TABLE
-from pleinair.tools.data_sets.place import Place
-from pleinair.tools.data_sets.recognise import layouts_of, recognise
 from pleinair.tools.retrieval.readers.names import without_code
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
-    from pleinair.tools.retrieval.library import Item
-
-_CODE = r"n\d{8}([-_ ].*)?|\d{3}\..+|\d{5}_.+|\d+"  # at the beginning of data sets' class folders
+    from pleinair.tools.retrieval.library import Item, Library
+USE_FILE = "Use --classes FILE with a line for each folder: its name, a tab, and the name of its class"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,31 +76,9 @@ def _label(folder: str, names: Mapping[str, str] | None) -> str:
         raise BadInput(
             f"The class folder {folder!r} is named by a code, and no known data set was recognised; the "
             f"prompt would be {prompt_for(folder)!r}.",
-            f"{_use_file(folder)}; or name the folder with the data set's own lists.",
+            f"{USE_FILE}; or name the folder with the data set's own lists.",
         )
     return name
-
-
-def _use_file(folder: str) -> str:
-    return f"Use --classes FILE with a line for each folder: {folder}, a tab, and its name"
-
-
-def data_set_in(folder: Path) -> DataSet | None:
-    """Return the published data set in a folder, None for none and for a library written from one.
-
-    Raises:
-        BadInput: one of the data set's lists is missing or wrong, and the class folders have codes.
-    """
-    if not layouts_of(folder):
-        return None
-    try:
-        return recognise(folder)
-    except BadInput as error:
-        codes = [name for names in Place(folder).parents(_CODE).values() for name in names]
-        if not codes:
-            return None
-        text = f"{error.message} The class folder {codes[0]!r} is named by a code."
-        raise BadInput(text, f"{error.remedy} Or: {_use_file(codes[0])}; or --classes captions.") from error
 
 
 def pairs_of_data_set(data_set: DataSet, captions: bool) -> list[Pair]:
@@ -133,9 +108,10 @@ def has_captions(examples: Iterable[Example]) -> bool:
     return any(example.captions for example in examples)
 
 
-def pairs_by_table(folder: Path) -> list[Pair]:
-    """Use the classes in the tables of a library written from a data set; [] for any other folder."""
-    if not (folder / MARK).is_file():
+def pairs_by_table(library: Library) -> list[Pair]:
+    """Use the classes in the tables of a library written from a data set; [] for any other library."""
+    folder = library.folder
+    if len(library.folders) > 1 or not (folder / MARK).is_file():
         return []
     pairs = list[Pair]()
     for table in sorted(folder.rglob(TABLE)):

@@ -78,19 +78,19 @@ def test_a_data_set_has_its_own_names_and_its_images_to_train_on(
 ) -> None:
     examples = write_data_set(layout, tmp_path / "set")
     library = Library.open(tmp_path / "set")
-    pairs, database = find_pairs(library, classes)
+    part, pairs = find_pairs(library, classes)
     trained = {example.path: example.class_name for example in examples if example.split == "train"}
     assert {pair.id: pair.label for pair in pairs} == trained
-    assert database == trained.keys() < library.items.keys()
+    assert part.items.keys() == trained.keys() < library.items.keys()
     assert all(pair.prompt == f"A photo of a {pair.label}" for pair in pairs)
     assert not any(code in pair.prompt for pair in pairs for code in "0123456789_")
 
 
 def test_a_data_sets_captions_are_prompts(tmp_path: Path) -> None:
     examples = write_data_set("coco", tmp_path / "set")
-    pairs, database = find_pairs(Library.open(tmp_path / "set"), "")
+    part, pairs = find_pairs(Library.open(tmp_path / "set"), "")
     trained = [example for example in examples if example.split == "train"]
-    assert database == {example.path for example in trained}
+    assert part.items.keys() == {example.path for example in trained}
     assert {(pair.id, pair.prompt) for pair in pairs} == {
         (example.path, caption) for example in trained for caption in example.captions
     }
@@ -112,7 +112,7 @@ def test_captions_need_no_names_of_folders(tmp_path: Path) -> None:
     image = next((tmp_path / "set").rglob("*.jpg"))
     row = json.dumps({"file_name": image.name, "text": "a wren on a twig"})
     (image.parent / "metadata.jsonl").write_text(row, encoding="utf-8")
-    pairs, _ = find_pairs(Library.open(tmp_path / "set"), "captions")
+    _, pairs = find_pairs(Library.open(tmp_path / "set"), "captions")
     assert "a wren on a twig" in {pair.prompt for pair in pairs}
 
 
@@ -121,7 +121,7 @@ def test_a_library_that_was_written_from_a_data_set_has_its_names(layout: str, t
     write_data_set(layout, tmp_path / "set")
     data_set = recognise(tmp_path / "set")
     written = write_library(data_set, data_set.split("train"), tmp_path / "library")
-    pairs, _ = find_pairs(Library.open(written), "folders")
+    _, pairs = find_pairs(Library.open(written), "folders")
     assert {pair.id: pair.label for pair in pairs} == {
         example.path: example.class_name for example in data_set.split("train")
     }
