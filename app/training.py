@@ -188,8 +188,9 @@ def _pairs_of(library: Library, classes: str, data_set: DataSet | None) -> list[
         return pairs.pairs_by_name(items, [species.name for species in SPECIES])
     if classes not in ("", "captions", "folders"):
         names = _read_names(classes)
-        is_by_folder = isinstance(names, dict)
-        return pairs.pairs_by_folder(items, names) if is_by_folder else pairs.pairs_by_name(items, names)
+        if isinstance(names, dict):
+            return pairs.pairs_by_folder(items, names)
+        return pairs.pairs_by_name(items, names)
     if classes != "captions" and (from_table := pairs.pairs_by_table(library)):
         return from_table
     if data_set and (classes != "captions" or pairs.has_captions(data_set.examples)):
