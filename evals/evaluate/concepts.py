@@ -1,8 +1,6 @@
 """Concepts of a library: classes of a data set or of class folders, names of boxes, or subjects of captions.
 
-A caption's subject is its first noun phrase: what comes before the first verb form or preposition, without
-its article or number. No model is asked. Not covered: concepts that stand later in a caption, captions in
-other languages than English, and plurals, which are other concepts than their singulars.
+Not covered: concepts that stand later in a caption, and what `subjects` does not cover.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from pleinair.evals.evaluate.subjects import subject_of
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
@@ -20,21 +19,6 @@ if TYPE_CHECKING:
 
 Origin = Literal["data set", "class folders", "boxes", "captions", "names"]  # names: the user's own
 LEAST = 2  # images of a concept: one to score against, one to be a reference
-_WORDS = 4  # of a subject, at most
-_OPENING = re.compile(
-    r"^(?:draw |paint )?(?:(?:an?|the) )?(?:close-?up |[a-z]+ )?"
-    r"(?:photo(?:graph)?|picture|image|drawing|painting|view) of "
-)
-_DETERMINER = re.compile(
-    r"^(?:(?:an?|the|this|that|his|her|its|their|some|several|many|one|two|three|four|five|six|group of|"
-    r"pair of|couple of|\d+) )+"
-)
-_END = re.compile(
-    r"[^\w' -]|\b(?:in|on|at|by|with|and|or|to|under|over|near|next|beside|behind|above|below|of|from|for|"
-    r"into|through|against|around|along|across|between|before|after|while|who|that|which|left|right|is|are|was|"
-    r"were|has|have|stands?|sits?|runs?|lies?|walks?|plays?|jumps?|holds?|rides?|looks?|wears?|flies|fly|"
-    r"a|an|the)\b|(?<=\w )\w{2,}ing\b"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +44,14 @@ def concepts_of(library: Library, names: Sequence[str] = ()) -> Concepts:
 
     Args:
         library: opened.
-        names: concepts to look for in the captions instead.
+        names: concepts to look for in the captions instead, in any language.
 
     Raises:
-        BadInput: no concept has two images.
+        BadInput: a name is blank, or no concept has two images.
     """
+    if not all(map(str.strip, names)):
+        raise BadInput("--concept: it is blank", "Name what captions contain, or leave it out.")
+    names = list({" ".join(name.split()).casefold(): " ".join(name.split()) for name in names}.values())
     origin, by_image = _named(library, names) if names else _found(library)
     images: dict[str, list[str]] = {name: [] for name in names}
     for id in sorted(by_image):
@@ -113,7 +100,7 @@ def _classes(library: Library) -> dict[str, frozenset[str]]:
 
 
 def _named(library: Library, names: Sequence[str]) -> tuple[Origin, dict[str, frozenset[str]]]:
-    patterns = {name: re.compile(rf"\b{re.escape(name)}\b", re.IGNORECASE) for name in names}
+    patterns = {name: _pattern(name) for name in names}
     shown = {
         item.id: frozenset(name for name, pattern in patterns.items() if _line(item, pattern))
         for item in library.items.values()
@@ -139,22 +126,22 @@ def _merged(by_image: Mapping[str, frozenset[str]]) -> dict[str, frozenset[str]]
     return {id: frozenset(map(merge, names)) for id, names in by_image.items()}
 
 
-def subject_of(caption: str) -> str:
-    """Return the first noun phrase of a caption in lower case, at most four words; "" if it has none."""
-    text = " ".join(caption.lower().split())
-    text = _DETERMINER.sub("", _OPENING.sub("", text))
-    end = _END.search(text)
-    words = (text[: end.start()] if end else text).split()
-    return " ".join(words[-_WORDS:])
-
-
 def prompt_of(item: Item, concept: str, origin: Origin) -> str:
     """Return the prompt for an image: its caption that names the concept, else "a photo of a …"."""
     if origin in ("captions", "boxes", "names"):
-        pattern = re.compile(rf"\b{re.escape(concept)}\b", re.IGNORECASE)
-        if line := _line(item, pattern):
+        if line := _line(item, _pattern(concept)):
             return line
     return f"a photo of {'an' if concept[:1].lower() in 'aeiou' else 'a'} {concept}"
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    """Return the pattern of a name as words; as a part of words in scripts that write none apart."""
+    before, after = ("" if _joins(char) else edge for char, edge in ((name[0], r"(?<!\w)"), (name[-1], r"(?!\w)")))
+    return re.compile(before + r"\s+".join(map(re.escape, name.split())) + after, re.IGNORECASE)
+
+
+def _joins(char: str) -> bool:
+    return char >= "\u2e80" or "\u0e00" <= char < "\u1100"  # Chinese, Japanese, Korean; Thai, Lao, Burmese
 
 
 def _line(item: Item, pattern: re.Pattern[str]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pleinair.evals.evaluate.concepts import Concepts, concepts_of, prompt_of, subject_of
+from pleinair.evals.evaluate.concepts import Concepts, concepts_of, prompt_of
 from pleinair.evals.evaluate.split import split_library, without_copies
 from pleinair.evals.reproduce.records import Records
 from pleinair.tools.pocket.library import write_library
@@ -28,23 +28,6 @@ def captioned(folder: Path, *captions: str) -> Library:
     return Library.open(folder)
 
 
-@pytest.mark.parametrize(
-    ("caption", "subject"),
-    [
-        ("A brown dog runs across the grass.", "brown dog"),
-        ("Two children in red jackets build a snowman.", "children"),
-        ("a photo of a velmora finch on sand", "velmora finch"),
-        ("A close-up view of an orange cat, asleep", "orange cat"),
-        ("A living room with a leather sofa.", "living room"),
-        ("A woman holding a green umbrella", "woman"),
-        ("A group of people ride horses", "people"),
-        ("", ""),
-    ],
-)
-def test_the_subject_of_a_caption_is_its_first_noun_phrase(caption: str, subject: str) -> None:
-    assert subject_of(caption) == subject
-
-
 def test_captions_give_concepts_and_their_prompts(tmp_path: Path) -> None:
     texts = ("A white cat on a mat.", "The white cat sleeps.", "A white cat\nMy cat", "a red bus by the sea")
     library = captioned(tmp_path, *texts)
@@ -62,6 +45,32 @@ def test_names_are_looked_for_as_words(tmp_path: Path) -> None:
         "bus": ("2.png", "3.png"),
         "cat": ("1.png", "2.png"),
     }
+
+
+@pytest.mark.parametrize(
+    ("captions", "name"),
+    [
+        (("一只猫在屋顶上", "黑猫", "狗"), "猫"),
+        (("Eine  graue\tKatze schläft", "Graue Katze"), "graue Katze"),
+        (("กับแมวสีดำ", "แมว"), "แมว"),
+    ],
+)
+def test_names_are_looked_for_in_any_language(tmp_path: Path, captions: tuple[str, ...], name: str) -> None:
+    concepts = concepts_of(captioned(tmp_path, *captions), [name, name.upper()])
+    assert [concept.images for concept in concepts.usable] == [("0.png", "1.png")]
+
+
+def test_a_blank_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="--concept"):
+        concepts_of(captioned(tmp_path, "a cat", "a cat"), [" "])
+
+
+def test_prompts_as_captions_are_concepts_of_what_they_ask_for(tmp_path: Path) -> None:
+    texts = ("draw a fox", "paint a fox at night", "a photo of a fox", "please show me an oak", "Draw an oak.")
+    library = captioned(tmp_path, *texts)
+    concepts = concepts_of(library)
+    assert {c.name: len(c.images) for c in concepts.usable} == {"fox": 3, "oak": 2}
+    assert prompt_of(library.items["1.png"], "fox", "captions") == "paint a fox at night"
 
 
 def test_class_folders_are_concepts_and_prompts_name_the_class(tmp_path: Path) -> None:
