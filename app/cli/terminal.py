@@ -194,8 +194,8 @@ def leave(ending: str) -> NoReturn:
 
 
 def error_lines(error: PleinairError) -> str:
-    """Return what the terminal prints for an error: its message, and its remedy on a line of its own."""
-    remedy = f"\n          {printable(error.remedy)}" if error.remedy else ""
+    """Return what the terminal prints for an error: its message, and its remedy on lines of its own."""
+    remedy = "".join(f"\n          {printable(line)}" for line in error.remedy.splitlines())
     message = printable(error.message)
     return f"pleinair: {message[:_MAX_MESSAGE]}{'…' * (len(message) > _MAX_MESSAGE)}{remedy}"
 

@@ -11,6 +11,7 @@ import typer
 
 from pleinair.app.cli.options import Json, Profile, Setting
 from pleinair.app.cli.terminal import explained, leave, progress_bar, quiet, say, say_all
+from pleinair.app.texts import counted, printable
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
@@ -72,11 +73,11 @@ def evaluate(
     quiet()
     with explained():
         settings, folder = _settings(profile, setting, library), _folder(out)
+        scorers = open_scorers(scorer or (), settings, allow_same_encoder)
         opened = _open(settings)
         _require_outside(folder, opened)
         split = _split(opened, concept or (), concepts, images, seeds, seed)
         plan = _plan(split, settings, LibraryStudio(folder, max_usd, split=split), scorer or ())
-        scorers = open_scorers(scorer or (), settings, allow_same_encoder)
         if dry_run:
             return
         require_budget(plan, settings, max_usd)
@@ -146,19 +147,21 @@ def _plan(
 ) -> Forecast:
     """Print what would be done, and return the estimate of it."""
     from pleinair.evals.evaluate.columns import works_of
+    from pleinair.evals.evaluate.report import cautions
     from pleinair.evals.reproduce.estimates import forecast
 
     works = works_of(split, settings)
     ratings = len(split.subjects) * len(works) * ("gptscore" in texts)
     expected = forecast(studio, works, extra_calls=ratings)
-    usable, small = split.concepts.usable, split.concepts.too_small
+    parts, every = split.parts, split.concepts
     say(
-        f"{len(split.parts)} of {len(usable)} concepts by {split.concepts.origin}, such as "
-        f"{', '.join(part.concept for part in split.parts[:4])}; {len(small)} others have a single image",
+        f"{len(parts)} of {counted(len(every.usable), 'concept')} by {every.origin}, such as "
+        f"{', '.join(part.concept for part in parts[:4])}; left out: {len(every.too_small)} of one image",
         err=True,
     )
-    for line in expected.lines():
-        say(line, err=True)
+    seeds = len(split.subjects) // len(parts)
+    for line in (*cautions(len(parts), seeds), *expected.lines()):
+        say(printable(line), err=True)
     return expected
 
 

@@ -136,7 +136,9 @@ def prompt_of(item: Item, concept: str, origin: Origin) -> str:
 
 def _pattern(name: str) -> re.Pattern[str]:
     """Return the pattern of a name as words; as a part of words in scripts that write none apart."""
-    before, after = ("" if _joins(char) else edge for char, edge in ((name[0], r"(?<!\w)"), (name[-1], r"(?!\w)")))
+    before, after = (
+        "" if _joins(char) else edge for char, edge in ((name[0], r"(?<!\w)"), (name[-1], r"(?!\w)"))
+    )
     return re.compile(before + r"\s+".join(map(re.escape, name.split())) + after, re.IGNORECASE)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from math import isnan
+from math import comb, isnan
+from statistics import fmean
 
 from pleinair.evals.evaluate.columns import LOOP, NONE, RETRIEVED, TRUE, LibraryStudio
 from pleinair.evals.metrics import Interval, interval
@@ -15,6 +16,8 @@ from pleinair.evals.scores.items import Score, Scorer
 
 WORTH_OF_SHARE, WORTH_OF_COSINE = 0.1, 0.02  # of the range; the least gain that matters
 ENOUGH = 10  # concepts, under which "does not help" is not concluded
+LEAST = 6  # concepts, under which nothing is: chance alone points 5 one way in 1 of 16 cases
+_BEYOND_CHANCE = 0.05  # probability of naming any concept as harmed by chance alone
 
 
 class Verdict(StrEnum):
@@ -57,8 +60,10 @@ class Harm:
     """Concept whose score is lower with the retrieved image than without."""
 
     concept: str
-    change: Change
-    is_certain: bool  # whether the interval lies below 0
+    mean: float  # difference
+    lower: int  # prompts whose score is lower
+    prompts: int
+    is_certain: bool  # by a sign test over its prompts, at 5 % for all concepts together (Bonferroni)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,7 @@ class Findings:
 
 def verdict_of(gain: Change, bounds: Interval) -> Verdict:
     """Return the verdict of a gain of a score with such bounds."""
-    if gain.interval is None:
+    if gain.interval is None or gain.concepts < LEAST:
         return Verdict.UNDECIDED
     low, high = gain.interval
     if low > 0:
@@ -192,7 +197,7 @@ def find(
         for name in of_column
     }
     gain = gains[RETRIEVED, first]
-    changes = _by_concept(values[first], concepts, bounds, seed)
+    differences = _by_concept(values[first], concepts)
     return Findings(
         verdict=verdict_of(gain, bounds),
         scorer=by_title[first].name,
@@ -200,8 +205,8 @@ def find(
         unit=1.0 if bounds[0] < 0 else 100.0 / bounds[1],
         gain=gain,
         columns=tuple(_column(studio, work, scores, gains, list(by_title)) for work in works),
-        of_concepts={concept: change.mean for concept, change in changes.items()},
-        harm=_harm(changes),
+        of_concepts={concept: fmean(each) for concept, each in differences.items()},
+        harm=harm_of(differences),
         gaps=_gaps(studio, next(work for work in works if work.arm.variant == RETRIEVED)),
         leaks=tuple(_leaks(studio, works, copied)),
         seeds=len(concepts) // max(len(set(concepts)), 1),
@@ -235,25 +240,25 @@ def _column(
     )
 
 
-def _by_concept(values: Values, concepts: Sequence[str], bounds: Interval, seed: int) -> dict[str, Change]:
-    """Return the gain of each concept with the retrieved image, its interval by a bootstrap over prompts."""
-    changes, span = {}, bounds[1] - bounds[0]
-    for concept in dict.fromkeys(concepts):
-        after, before = values[RETRIEVED], values[NONE]
-        numbers = [n for n in sorted(after.keys() & before.keys()) if concepts[n] == concept]
-        differences = [after[number] - before[number] for number in numbers]
-        mean = sum(differences) / max(len(differences), 1)
-        changes[concept] = Change(mean, interval(differences, -span, span, seed), len(differences), 1)
-    return changes
+def _by_concept(values: Values, concepts: Sequence[str]) -> dict[str, list[float]]:
+    """Return the differences that the retrieved image makes to the prompts of each concept."""
+    after, before = values[RETRIEVED], values[NONE]
+    differences: dict[str, list[float]] = {}
+    for number in sorted(after.keys() & before.keys()):
+        differences.setdefault(concepts[number], []).append(after[number] - before[number])
+    return differences
 
 
-def _harm(changes: Mapping[str, Change]) -> tuple[Harm, ...]:
-    """Return the concepts that the retrieved image made worse, the worst first."""
-    worse = [(concept, change) for concept, change in changes.items() if change.mean < 0]
-    return tuple(
-        Harm(concept, change, bool(change.interval and change.interval[1] < 0))
-        for concept, change in sorted(worse, key=lambda pair: pair[1].mean)
-    )
+def harm_of(differences: Mapping[str, Sequence[float]]) -> tuple[Harm, ...]:
+    """Return the concepts whose mean difference is negative: those beyond chance first, then the worst."""
+    harm = []
+    for concept, each in differences.items():
+        lower, higher = sum(value < 0 for value in each), sum(value > 0 for value in each)
+        if fmean(each) < 0:
+            chance = sum(comb(lower + higher, count) for count in range(higher + 1)) / 2 ** (lower + higher)
+            is_certain = chance * len(differences) < _BEYOND_CHANCE
+            harm.append(Harm(concept, fmean(each), lower, len(each), is_certain))
+    return tuple(sorted(harm, key=lambda each: (not each.is_certain, each.mean)))
 
 
 def _gaps(studio: LibraryStudio, work: Work) -> tuple[Gap, ...]:

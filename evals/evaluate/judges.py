@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pleinair.evals.pocket.oracle import Oracle
 
 DEFAULTS = ("clip:ViT-L-14=laion2b_s32b_b82k",)  # of natural images; retrieval's is ViT-B-32 in most profiles
+KINDS = ("clip", "siglip", "dino", "dinov2", "accuracy", "gptscore")  # of single images, higher is better
 FETCH = (
     "Fetch weights that retrieval does not use, and name them: --scorer dinov2:FOLDER "
     "(facebook/dinov2-base, 346 MB, Apache-2.0), or --scorer clip:ViT-L-14=laion2b_s32b_b82k (1.7 GB, MIT)."
@@ -65,10 +66,15 @@ def open_scorers(texts: Sequence[str], settings: Settings, allow_same: bool) -> 
     to true images come before those to the prompt: they tell whether the user's own thing is shown.
 
     Raises:
-        BadInput: a scorer is unknown, retrieval's own encoder, or its weights are not on this machine.
+        BadInput: a scorer is unknown, of sets of images or better if lower, retrieval's own encoder, or its
+            weights are not on this machine.
     """
-    from pleinair.evals.scores.open import open_scorer
+    from pleinair.evals.scores.open import FORMS, accepted, open_scorer
 
+    forms = {form: what for form, what in FORMS.items() if _kind(form) in KINDS}
+    for text in texts:
+        if _kind(text) not in KINDS:
+            raise BadInput(f"{text!r} is no scorer of single images.", accepted(forms))
     if not texts and is_pocket(settings):
         from pleinair.evals.pocket.oracle import Oracle
 
@@ -84,16 +90,12 @@ def open_scorers(texts: Sequence[str], settings: Settings, allow_same: bool) -> 
             if texts and isinstance(error, BadInput):
                 raise
             raise BadInput(f"No scorer: {error.message}", FETCH) from error
-        if sets := [scorer.name for scorer in opened if not _is_of_images(scorer)]:
-            raise BadInput(f"--scorer {text!r}: {sets[0]} is a score of a set, which no image has.", FETCH)
         scorers += sorted(opened, key=lambda scorer: not scorer.needs_truth)
     return scorers
 
 
-def _is_of_images(scorer: Scorer) -> bool:
-    from pleinair.evals.scores.frechet import FrechetDistance, KernelDistance
-
-    return not isinstance(scorer, FrechetDistance | KernelDistance)
+def _kind(text: str) -> str:
+    return text.partition(":")[0]
 
 
 def is_independent(scorer: Scorer) -> bool:

@@ -14,7 +14,9 @@ from pleinair.tools.retrieval.readers.names import subject_of as words_of_name
 
 _LONGEST = 4  # words of a subject
 _SENTENCE = 8  # words from which a caption without an end of the subject is not understood
-_COLOURS = "black white red green blue yellow orange brown grey gray pink purple gold silver tan beige".split()
+_COLOURS = (
+    "black white red green blue yellow orange brown grey gray pink purple gold silver tan beige".split()
+)
 _COLOUR = "|".join(_COLOURS)
 _ARTICLE = (
     r"(?:an?|the|this|that|these|those|his|her|its|their|my|our|your|some|several|many|few|various|both|one|two|"
@@ -26,21 +28,22 @@ _MEDIUM = (
     r"screenshots?|close-?ups?|close up|selfies?|cartoons?)"
 )
 _ADJECTIVES = (
-    rf"(?:black and white |(?!(?:of|and|or|in|on|at|by|with|an?|the|is|are|holds|takes)\b|\w+ing\b)[a-z0-9][\w'-]*,? )"
-    r"{0,3}"
+    r"(?:black and white |(?!(?:of|and|or|in|on|at|by|with|an?|the|is|are|holds|takes)\b|\w+ing\b)"
+    r"[a-z0-9][\w'-]*,? ){0,3}"
 )
 _SHOWS = r"(?:of|shows?|showing|features?|featuring|depicts?|depicting|captures?|capturing|contains?|with)"
 _COMMAND = "(?:draw|paint|show|give|make|create|generate|render|sketch|design|illustrate|produce|imagine|see)"
 _MEASURE = (
-    "(?:groups?|pairs?|couple|bunch|herd|flock|rows?|pile|stack|set|lot|number|variety|collection|crowd|team|pieces?|"
-    "slices?|plates?|bowls?|cups?|glass|glasses|bottles?|box|boxes|baskets?|bouquet)"
+    "(?:groups?|pairs?|couple|bunch|herd|flock|rows?|pile|stack|set|lot|number|variety|collection|crowd|team|"
+    "pieces?|slices?|plates?|bowls?|cups?|glass|glasses|bottles?|box|boxes|baskets?|bouquet)"
 )
 _BEFORE = re.compile(
     r"(?:"
     r"/imagine(?: prompt:?)? "
     r"|(?:masterpiece|best quality|high quality|highres|absurdres|[48]k), ?"
     r"|please |(?:can|could|would) you |i (?:want|need|would like)(?: you)?(?: to)? |i'd like(?: you)?(?: to)? "
-    rf"|{_COMMAND} (?:me|us) |(?:(?<=please )|(?<=you )|(?<=to )){_COMMAND} |{_COMMAND} (?={_ARTICLE} |{_MEDIUM}\b)"
+    rf"|{_COMMAND} (?:me|us) |(?:(?<=please )|(?<=you )|(?<=to )){_COMMAND} "
+    rf"|{_COMMAND} (?={_ARTICLE} |{_MEDIUM}\b)"
     r"|(?:in|on) (?:this|the) (?:photo|picture|image|scene),? "
     r"|(?:there|here|this|that|these|those|it)(?: is| are|'s) |(?:we|you)(?: can)? see "
     rf"|(?:{_ARTICLE} )?{_ADJECTIVES}{_MEDIUM} {_SHOWS} "
@@ -72,10 +75,10 @@ _NOUNS = (  # that end as a participle does
     "buildings?|ceilings?|paintings?|drawings?|weddings?|living|dining|clothing|morning|evening|spring|string|"
     "railings?|earrings?|pudding|frosting|icing|sibling|duckling|gosling|seedling|sapling|crossing|awning|viking|"
     "herring|starling|stocking|landing gear|swimming pool|washing machine|sewing machine|vending machine|"
-    "parking (?:lot|meter|garage|space|sign)|shopping (?:cart|bag|mall|cent(?:er|re))|fishing (?:boat|rod|pole|net)|"
-    "rocking (?:chair|horse)|frying pan|cutting board|sleeping bag|running shoes|racing (?:car|bike|bicycle)|"
-    "hiking (?:boots|trail)|steering wheel|baking (?:sheet|dish|tray)|ironing board|sailing (?:boat|ship)|"
-    "mixing bowl|boxing (?:gloves|ring)|watering can"
+    "parking (?:lot|meter|garage|space|sign)|shopping (?:cart|bag|mall|cent(?:er|re))|"
+    "fishing (?:boat|rod|pole|net)|rocking (?:chair|horse)|frying pan|cutting board|sleeping bag|running shoes|"
+    "racing (?:car|bike|bicycle)|hiking (?:boots|trail)|steering wheel|baking (?:sheet|dish|tray)|ironing board|"
+    "sailing (?:boat|ship)|mixing bowl|boxing (?:gloves|ring)|watering can"
 )
 _NOT_PARTICIPLES = r"shed|\w*sled|moped|hundred|thoroughbred|\w*eed|\w*bed"
 _AFTER = re.compile(
@@ -92,13 +95,7 @@ def subject_of(caption: str) -> str:
     text = " ".join(caption.lower().replace("’", "'").split())
     if file := _FILE.fullmatch(text):
         text = words_of_name(file["name"] or file["word"])
-    text = text[_led(text) :]
+    text = _BEFORE.sub("", text, count=1)
     end = _AFTER.search(text)
     words = (text[: end.start()] if end else text).split()
     return "" if end is None and len(words) > _SENTENCE else " ".join(words[-_LONGEST:]).strip("-' ")
-
-
-def _led(text: str) -> int:
-    """Return where the subject begins."""
-    match = _BEFORE.match(text)
-    return match.end() if match else 0

@@ -89,8 +89,8 @@ def _seconds(studio: Studio, parts: Sequence[tuple[Work, int, Estimate]]) -> Ran
     """Estimate by the prompts of the same row that this folder has, else by past runs of the same graph."""
     ranges = []
     for work, count, part in parts:
-        past = [entry["seconds"] for entry in studio.records if entry["arm"].endswith(f"/{work.arm.variant}")]
-        past += [entry["seconds"] for entry in studio.records if f"/{work.arm.variant}/" in entry["arm"]]
+        name = work.arm.variant
+        past = [entry["seconds"] for entry in studio.records if name in entry["arm"].split("/")]
         each = Range(low=median(past), high=median(past)) if past else part.seconds
         ranges.append(_times(each, count))
     return _sum(ranges)

@@ -18,7 +18,7 @@ from pleinair.evals.scores.style import StyleLoss, open_vgg
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from langchain_core.language_models import BaseChatModel
 
@@ -116,5 +116,9 @@ def _required(model: BaseChatModel | None) -> BaseChatModel:
 
 
 def _unknown(text: str) -> BadInput:
-    forms = "".join(f"\n  {form}: {what}" for form, what in FORMS.items())
-    return BadInput(f"{text!r} is no scorer. Accepted:{forms}")
+    return BadInput(f"{text!r} is no scorer.", accepted(FORMS))
+
+
+def accepted(forms: Mapping[str, str]) -> str:
+    """Return what may be written, one form a line."""
+    return "\n".join(["Accepted:", *(f"  {form}: {what}" for form, what in forms.items())])

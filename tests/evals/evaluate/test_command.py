@@ -132,13 +132,21 @@ def test_a_dry_run_generates_nothing(library: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "3 of 12 concepts by boxes" in result.stderr
     assert "12 prompts to generate for" in result.stderr
+    assert '3 concepts: the verdict is "undecided" with fewer than 6' in result.stderr
+    assert "1 prompt of each concept: it shows nothing about a single concept" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--scorer", "nonsense"), "is no scorer"),
+        (
+            ("--scorer", "nonsense"),
+            "is no scorer of single images.\n          Accepted:\n          clip:MODEL=",
+        ),
+        (("--scorer", "fid:weights.pth"), "is no scorer of single images"),
+        (("--scorer", "style:weights.pth"), "is no scorer of single images"),
+        (("--scorer", "diversity:dino:folder"), "is no scorer of single images"),
         (("--scorer", "clip:local-dir:pocket/encoder"), "encoder"),
         (("--concept", "unicorn"), "no concept has 2 images"),
         (("--set", "retrieval.k=none"), "retrieval.k"),
@@ -150,6 +158,7 @@ def test_bad_input_is_refused_before_anything_is_written(
     result = call(library, tmp_path / "out", *words)
     assert result.exit_code == 2
     assert message in result.stderr
+    assert "prompts to generate for" not in result.stderr
     assert not (tmp_path / "out").exists()
 
 

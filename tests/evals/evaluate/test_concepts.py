@@ -66,7 +66,13 @@ def test_a_blank_name_is_refused(tmp_path: Path) -> None:
 
 
 def test_prompts_as_captions_are_concepts_of_what_they_ask_for(tmp_path: Path) -> None:
-    texts = ("draw a fox", "paint a fox at night", "a photo of a fox", "please show me an oak", "Draw an oak.")
+    texts = (
+        "draw a fox",
+        "paint a fox at night",
+        "a photo of a fox",
+        "please show me an oak",
+        "Draw an oak.",
+    )
     library = captioned(tmp_path, *texts)
     concepts = concepts_of(library)
     assert {c.name: len(c.images) for c in concepts.usable} == {"fox": 3, "oak": 2}
