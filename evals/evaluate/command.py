@@ -155,13 +155,14 @@ def _plan(
     expected = forecast(studio, works, extra_calls=ratings)
     parts, every = split.parts, split.concepts
     say(
-        f"{len(parts)} of {counted(len(every.usable), 'concept')} by {every.origin}, such as "
-        f"{', '.join(part.concept for part in parts[:4])}; left out: {len(every.too_small)} of one image",
+        printable(
+            f"{len(parts)} of {counted(len(every.usable), 'concept')} by {every.origin}, such as "
+            f"{', '.join(part.concept for part in parts[:4])}; {len(every.too_small)} more have one image"
+        ),
         err=True,
     )
-    seeds = len(split.subjects) // len(parts)
-    for line in (*cautions(len(parts), seeds), *expected.lines()):
-        say(printable(line), err=True)
+    for line in (*cautions(len(parts), len(split.subjects) // len(parts)), *expected.lines()):
+        say(line, err=True)
     return expected
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from math import comb, isnan
+from math import comb, floor, isnan, log2
 from statistics import fmean
 
 from pleinair.evals.evaluate.columns import LOOP, NONE, RETRIEVED, TRUE, LibraryStudio
@@ -247,6 +247,11 @@ def _by_concept(values: Values, concepts: Sequence[str]) -> dict[str, list[float
     for number in sorted(after.keys() & before.keys()):
         differences.setdefault(concepts[number], []).append(after[number] - before[number])
     return differences
+
+
+def least_seeds(concepts: int) -> int:
+    """Return the prompts of a concept from which harm to it can be told from chance."""
+    return floor(log2(concepts / _BEYOND_CHANCE)) + 1
 
 
 def harm_of(differences: Mapping[str, Sequence[float]]) -> tuple[Harm, ...]:

@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pleinair.app.texts import counted
-from pleinair.evals.evaluate.findings import ENOUGH, LEAST, Change, Column, Findings, Harm, Verdict
+from pleinair.evals.evaluate.findings import (
+    ENOUGH,
+    LEAST,
+    Change,
+    Column,
+    Findings,
+    Harm,
+    Verdict,
+    least_seeds,
+)
 from pleinair.evals.metrics import Interval
 from pleinair.evals.report import table
 from pleinair.evals.reproduce.results import title_of
@@ -57,7 +66,8 @@ def first_sentence(findings: Findings) -> str:
         return f"{head}: no prompt has an image both without a reference and with the retrieved one."
     text = (
         f"{head}: {change_text(gain, findings.unit)} of {findings.scorer} "
-        f"(n = {counted(gain.concepts, 'concept')}, {counted(findings.seeds, 'seed')}); it lowers the score of "
+        f"(n = {counted(gain.concepts, 'concept')}, {counted(findings.seeds, 'seed')}); "
+        "it lowers the score of "
     )
     if not findings.harm:
         return f"{text}no concept."
@@ -74,18 +84,21 @@ def cautions(concepts: int, seeds: int) -> Iterator[str]:
     """Yield what few concepts, or few prompts of each, mean for the result."""
     if concepts < LEAST:
         yield (
-            f'{counted(concepts, "concept")}: with fewer than {LEAST} the verdict is "undecided", since chance '
-            "alone may point all of them one way; the interval is too narrow."
+            f'{counted(concepts, "concept")}: with fewer than {LEAST} the verdict is "undecided", since '
+            "chance alone may point all of them one way; the interval is too narrow."
         )
     elif concepts < ENOUGH:
         yield (
             f'{concepts} concepts: with fewer than {ENOUGH} the verdict is never "does not help", and the '
-            "95 % interval is too narrow: in simulations it contained the true gain in 89 of 100 cases."
+            "95 % interval is too narrow: in simulations it contained the true gain in about 9 of 10 cases."
         )
     elif concepts < NARROW:
         yield f"{concepts} concepts: with fewer than {NARROW} the interval is somewhat too narrow."
-    if seeds == 1:
-        yield "1 prompt of each concept: it shows nothing about a single concept; --seeds 3 and more do."
+    if seeds < least_seeds(concepts):
+        yield (
+            f"{counted(seeds, 'prompt')} of each concept: harm to a single concept cannot be told from "
+            f"chance, which takes --seeds {least_seeds(concepts)}."
+        )
 
 
 def _names(names: Sequence[str]) -> str:

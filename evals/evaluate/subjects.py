@@ -34,14 +34,15 @@ _ADJECTIVES = (
 _SHOWS = r"(?:of|shows?|showing|features?|featuring|depicts?|depicting|captures?|capturing|contains?|with)"
 _COMMAND = "(?:draw|paint|show|give|make|create|generate|render|sketch|design|illustrate|produce|imagine|see)"
 _MEASURE = (
-    "(?:groups?|pairs?|couple|bunch|herd|flock|rows?|pile|stack|set|lot|number|variety|collection|crowd|team|"
-    "pieces?|slices?|plates?|bowls?|cups?|glass|glasses|bottles?|box|boxes|baskets?|bouquet)"
+    "(?:groups?|pairs?|couple|bunch|herd|flock|rows?|pile|stack|set|lot|number|variety|collection|"
+    "crowd|team|pieces?|slices?|plates?|bowls?|cups?|glass|glasses|bottles?|box|boxes|baskets?|bouquet)"
 )
 _BEFORE = re.compile(
     r"(?:"
     r"/imagine(?: prompt:?)? "
     r"|(?:masterpiece|best quality|high quality|highres|absurdres|[48]k), ?"
-    r"|please |(?:can|could|would) you |i (?:want|need|would like)(?: you)?(?: to)? |i'd like(?: you)?(?: to)? "
+    r"|please |(?:can|could|would) you |i (?:want|need|would like)(?: you)?(?: to)? "
+    r"|i'd like(?: you)?(?: to)? "
     rf"|{_COMMAND} (?:me|us) |(?:(?<=please )|(?<=you )|(?<=to )){_COMMAND} "
     rf"|{_COMMAND} (?={_ARTICLE} |{_MEDIUM}\b)"
     r"|(?:in|on) (?:this|the) (?:photo|picture|image|scene),? "
@@ -76,9 +77,10 @@ _NOUNS = (  # that end as a participle does
     "railings?|earrings?|pudding|frosting|icing|sibling|duckling|gosling|seedling|sapling|crossing|awning|viking|"
     "herring|starling|stocking|landing gear|swimming pool|washing machine|sewing machine|vending machine|"
     "parking (?:lot|meter|garage|space|sign)|shopping (?:cart|bag|mall|cent(?:er|re))|"
-    "fishing (?:boat|rod|pole|net)|rocking (?:chair|horse)|frying pan|cutting board|sleeping bag|running shoes|"
-    "racing (?:car|bike|bicycle)|hiking (?:boots|trail)|steering wheel|baking (?:sheet|dish|tray)|ironing board|"
-    "sailing (?:boat|ship)|mixing bowl|boxing (?:gloves|ring)|watering can"
+    "fishing (?:boat|rod|pole|net)|rocking (?:chair|horse)|frying pan|cutting board|sleeping bag|"
+    "running shoes|racing (?:car|bike|bicycle)|hiking (?:boots|trail)|steering wheel|"
+    "baking (?:sheet|dish|tray)|ironing board|sailing (?:boat|ship)|mixing bowl|boxing (?:gloves|ring)|"
+    "watering can"
 )
 _NOT_PARTICIPLES = r"shed|\w*sled|moped|hundred|thoroughbred|\w*eed|\w*bed"
 _AFTER = re.compile(

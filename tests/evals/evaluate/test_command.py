@@ -132,8 +132,8 @@ def test_a_dry_run_generates_nothing(library: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "3 of 12 concepts by boxes" in result.stderr
     assert "12 prompts to generate for" in result.stderr
-    assert '3 concepts: the verdict is "undecided" with fewer than 6' in result.stderr
-    assert "1 prompt of each concept: it shows nothing about a single concept" in result.stderr
+    assert '3 concepts: with fewer than 6 the verdict is "undecided"' in result.stderr
+    assert "1 prompt of each concept: harm to a single concept cannot be told from chance" in result.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -12,6 +12,7 @@ from pleinair.evals.evaluate.findings import (
     Verdict,
     change_of,
     harm_of,
+    least_seeds,
     verdict_of,
 )
 from pleinair.evals.evaluate.report import (
@@ -110,6 +111,13 @@ def test_harm_is_beyond_chance_by_a_sign_test_for_all_concepts_together() -> Non
     assert not harm_of({"none": [-1.0, 1.0], "equal": [0.0]})
 
 
+@pytest.mark.parametrize("concepts", [1, 5, 20, 40, 41, 1000])
+def test_the_least_seeds_are_those_from_which_harm_can_be_certain(concepts: int) -> None:
+    others = {str(number): [0.0] for number in range(concepts - 1)}
+    certain = [harm_of({"oak": [-0.1] * n, **others})[0].is_certain for n in range(1, 20)]
+    assert certain.index(True) + 1 == least_seeds(concepts)
+
+
 def test_harm_over_one_prompt_is_said_to_show_nothing() -> None:
     assert (
         harm_text(Harm("elm", -1, 1, 1, False), 100)
@@ -124,10 +132,10 @@ def test_harm_over_one_prompt_is_said_to_show_nothing() -> None:
     [
         (1, 3, ["1 concept: with fewer than 6", "undecided"]),
         (5, 3, ["5 concepts: with fewer than 6"]),
-        (9, 3, ["89 of 100"]),
+        (9, 3, ["9 of 10"]),
         (29, 3, ["somewhat too narrow"]),
-        (30, 1, ["nothing about a single concept"]),
-        (30, 3, []),
+        (40, 1, ["1 prompt of each concept", "--seeds 10"]),
+        (40, 10, []),
     ],
 )
 def test_few_concepts_and_prompts_are_explained(concepts: int, seeds: int, words: list[str]) -> None:
