@@ -55,23 +55,17 @@ class _Fixed(Wrapper):
         return self._hits[:k]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class LibraryStudio(Studio):
     """Studio whose columns differ in the retriever; no pool has an image that is held out."""
 
-    split: Split | None = None
-    _column: str = ""
+    split: Split
 
-    def run(self, work: Work, done: int, total: int) -> int:
-        """Generate what a column lacks; return how many of `total` are done then."""
-        self._column = work.arm.variant
-        return super().run(work, done, total)
-
-    def _for(self, subject: Subject, context: Context) -> Context:
-        assert self.split is not None
-        context, library = super()._for(subject, context), self.split.library
+    def context_for(self, work: Work, subject: Subject, context: Context) -> Context:
+        """Return the context of one prompt with the retriever of its column."""
+        context, library = super().context_for(work, subject, context), self.split.library
         pool = Filtered(context.retriever, without(self.split.excluded))
-        match self._column:
+        match work.arm.variant:
             case "retrieved":
                 return context.with_retrievers(_Fixed(pool, top_hits(subject, pool, context)), None)
             case "true":

@@ -171,7 +171,6 @@ def _generate(studio: LibraryStudio, settings: Settings) -> list[Work]:
     from pleinair.evals.evaluate.columns import works_of
     from pleinair.evals.reproduce.generate import generate_all
 
-    assert studio.split is not None
     works = works_of(studio.split, settings)
     try:
         generate_all(studio, works, lambda work: None)
@@ -209,7 +208,6 @@ def _facts(studio: LibraryStudio, settings: Settings, seed: int) -> Facts:
     from pleinair.evals.report import versions
 
     split = studio.split
-    assert split is not None
     concepts, library = split.concepts, split.library
     return Facts(
         command=shlex.join(["pleinair", *sys.argv[1:]]),

@@ -267,7 +267,6 @@ def harm_of(differences: Mapping[str, Sequence[float]]) -> tuple[Harm, ...]:
 
 
 def _gaps(studio: LibraryStudio, work: Work) -> tuple[Gap, ...]:
-    assert studio.split is not None
     of_image, gaps = studio.split.concepts.of_image, []
     entries: dict[str, list[list[dict[str, str]]]] = {}
     for subject, entry in studio.entries(work):

@@ -193,7 +193,8 @@ class Studio:
         key, started, saved = work.key(subject), perf_counter(), self.clock.saved
         state = changed(prompt=subject.prompt, seed=subject.seed, run_id=f"{work.arm}/{key}")
         try:
-            result = graph.invoke(state, {"recursion_limit": STEPS}, context=self._for(subject, context))
+            of_prompt = self.context_for(work, subject, context)
+            result = graph.invoke(state, {"recursion_limit": STEPS}, context=of_prompt)
             output, joint = Output.model_validate(result), result.get("joint")
         except ModelFault as error:
             output, joint = Output(outcome=Outcome(ending="failed", reason=str(error))), None
@@ -216,8 +217,11 @@ class Studio:
             seconds=round(perf_counter() - started + self.clock.saved - saved, 3),
         )
 
-    def _for(self, subject: Subject, context: Context) -> Context:
-        """Return the context of one prompt: what is left of the money, and a pool without its own image."""
+    def context_for(self, work: Work, subject: Subject, context: Context) -> Context:
+        """Return the context of one prompt: what is left of the money, and a pool without its own image.
+
+        A subclass may change it further, for example its retriever.
+        """
         if self.max_usd is not None:
             left = max(self.max_usd - self.spent, 0)
             context = replace(context, budget=context.budget.model_copy(update={"usd": left}))
