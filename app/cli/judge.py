@@ -10,8 +10,8 @@ import typer
 
 from pleinair.app.cli.options import Json
 from pleinair.app.cli.serve import Host, Names, Open, Port
-from pleinair.app.cli.terminal import explained, say, say_all
-from pleinair.app.texts import printable_json
+from pleinair.app.cli.terminal import explained, progress_bar, say, say_all
+from pleinair.app.texts import counted, printable_json
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
@@ -28,7 +28,9 @@ First = Annotated[
 Second = Annotated[str, typer.Argument(metavar="[B]", help="What A is compared with.")]
 Folder = Annotated[str, typer.Option("--out", metavar="DIR", help="The folder of the study.")]
 Judge = Annotated[str, typer.Option(help="Name of the only judge; without it, each browser asks for one.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of the random sides and order.")]
+Seed = Annotated[
+    int | None, typer.Option(min=0, help="Of the random sides and order; chosen at random if unset.")
+]
 Results = Annotated[
     str, typer.Option("--results", metavar="DIR", help="Print the results of a study instead.")
 ]
@@ -42,7 +44,7 @@ def judge(
     b: Second = "",
     out: Folder = "pleinair-judging",
     judge: Judge = "",
-    seed: Seed = 0,
+    seed: Seed = None,
     host: Host = "127.0.0.1",
     port: Port = 8801,
     host_name: Names = None,
@@ -67,11 +69,12 @@ def judge(
         _serve(_opened(out, a, b, seed), judge, host, port, host_name or [], open_page)
 
 
-def _opened(out: str, a: str, b: str, seed: int) -> tuple[Study, Votes]:
+def _opened(out: str, a: str = "", b: str = "", seed: int | None = None) -> tuple[Study, Votes]:
     from pleinair.app.comparison.study import open_study
     from pleinair.app.comparison.votes import Votes
 
-    study = open_study(out, a, b, seed)
+    with progress_bar("Reading images") as progress:
+        study = open_study(out, a, b, seed, progress)
     return study, Votes(Path(out).expanduser().absolute(), study)
 
 
@@ -90,7 +93,8 @@ def _serve(
     judging = Judging(study, votes, require_judge(judge))
     token = os.environ.pop(TOKEN, "")
     options = Options(host, port, token, tuple(names), workers=0, is_judging=True)
-    say(f"{len(study.pairs)} pairs, {len(votes.current())} votes so far")
+    say(f"{counted(len(study.pairs), 'pair')}, {counted(len(votes.current()), 'vote')} so far")
+    say_all(study.remarks())
     serve(
         options,
         home(),
@@ -105,7 +109,7 @@ def _print_results(folder: str, export: str, as_json: bool) -> None:
 
     if export and Path(export).suffix not in SUFFIXES:
         raise BadInput(f"--export {export!r}: must end in {' or '.join(SUFFIXES)}")
-    study, votes = _opened(folder, "", "", 0)
+    study, votes = _opened(folder)
     current = votes.current()
     results = results_of(study, current)
     if export:
@@ -113,4 +117,4 @@ def _print_results(folder: str, export: str, as_json: bool) -> None:
     if as_json:
         typer.echo(printable_json(results.model_dump(mode="json")))
     else:
-        say_all(results.lines())
+        say_all([*results.lines(), *study.remarks()])

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from pleinair.app.comparison.study import Side, Source, Study, source_at
 from pleinair.app.comparison.votes import QUESTIONS, Entry, Question
+from pleinair.app.texts import counted
 from pleinair.tools.types import Value
 
 Winner = Literal["a", "b", "tie"]
@@ -40,11 +41,11 @@ class Tally(Value):
     def line(self) -> str:
         """The tally in one line."""
         if self.share is None or self.interval is None:
-            return f"{self.question}: no vote decides; {self.ties} ties"
+            return f"{self.question}: no vote decides; {counted(self.ties, 'tie')}"
         low, high = self.interval
         return (
             f"{self.question}: A wins {self.a}, B wins {self.b}, ties {self.ties}; A in {self.share:.1%} of "
-            f"the decided [{low:.1%}, {high:.1%}], {self.prompts} prompts"
+            f"the decided [{low:.1%}, {high:.1%}], {counted(self.prompts, 'prompt')}"
         )
 
 
@@ -54,6 +55,8 @@ class Results(Value):
     a: str
     b: str
     pairs: int
+    unpaired: tuple[int, int]  # images of A and of B without a partner
+    identical: int  # pairs of equal pixels, which nobody was asked about
     votes: int
     judges: tuple[str, ...]
     tallies: tuple[Tally, ...]
@@ -62,7 +65,8 @@ class Results(Value):
         """Yield the lines for a terminal."""
         yield f"A: {self.a}"
         yield f"B: {self.b}"
-        yield f"{self.votes} votes on {self.pairs} pairs by {len(self.judges)} judges"
+        votes, judges = counted(self.votes, "vote"), counted(len(self.judges), "judge")
+        yield f"{votes} on {counted(self.pairs, 'pair')} by {judges}"
         yield from (tally.line for tally in self.tallies)
 
 
@@ -72,6 +76,8 @@ def results_of(study: Study, votes: Sequence[Entry]) -> Results:
         a=study.a,
         b=study.b,
         pairs=len(study.pairs),
+        unpaired=study.unpaired,
+        identical=study.identical,
         votes=len(votes),
         judges=tuple(sorted({vote.judge for vote in votes})),
         tallies=tuple(tally_of(study, votes, question) for question in QUESTIONS),

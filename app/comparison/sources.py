@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,12 @@ class Entry:
     file: Path
 
 
+def source_name(text: str) -> str:
+    """Return a folder's absolute path, so that it is the same from everywhere; another text as it is."""
+    folder = os.path.expanduser(text)
+    return os.path.abspath(folder) if os.path.isdir(folder) else text
+
+
 def read_source(text: str) -> list[Entry]:
     """Return the images of a source, in a fixed order.
 
@@ -35,18 +41,21 @@ def read_source(text: str) -> list[Entry]:
     Raises:
         BadInput: there is no such folder or run, or it has no image with a prompt.
     """
-    folder = Path(text).expanduser()
-    if folder.is_dir():
-        entries = list(_results(folder)) or list(_library(folder))
-        remedy = (
-            "Name a folder that `pleinair draw --out` or `batch` has written, or a library with captions."
-        )
-    else:
-        entries = [_of_run(name.strip(), text) for name in text.split(",")]
-        remedy = ""
+    path = os.path.expanduser(text)  # a list of runs may be longer than a file's name
+    if os.path.isfile(path):
+        raise BadInput(f"{text!r}: it is a file", "Name the folder that it is in, or a run.")
+    is_folder = os.path.isdir(path)
+    entries = _of_folder(Path(path)) if is_folder else [_of_run(name, text) for name in text.split(",")]
     if not entries:
-        raise BadInput(f"{text!r}: no image with a prompt in it", remedy)
+        raise BadInput(
+            f"{text!r}: no image with a prompt in it",
+            "Name a folder that `pleinair draw --out` or `batch` has written, or a library with captions.",
+        )
     return entries
+
+
+def _of_folder(folder: Path) -> list[Entry]:
+    return list(_results(folder)) or list(_library(folder))
 
 
 def _results(folder: Path) -> Iterator[Entry]:
@@ -80,7 +89,7 @@ def _library(folder: Path) -> Iterator[Entry]:
 
 def _of_run(name: str, text: str) -> Entry:
     try:
-        run = find(name)
+        run = find(name.strip())
     except BadInput as error:
         raise BadInput(f"{text!r}: neither a folder nor a run: {error.message}", error.remedy) from error
     best = run.outcome.best if run.outcome else None
@@ -88,12 +97,3 @@ def _of_run(name: str, text: str) -> Entry:
         raise BadInput(f"run {run.id}: it has no image (status: {run.status})")
     path = Path(ArtifactStore(home().run(run.id) / "pictures").path(best.picture))
     return Entry(read_request(run.request_json).prompt, run.seed, path)
-
-
-def digest_of(file: Path) -> str:
-    """Return the SHA-256 of a file; raises `BadInput` if it cannot be read."""
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise BadInput(f"{file}: {error.strerror}") from error

@@ -35,7 +35,7 @@ REMEDIES = {
     404: "It may have been deleted. The chats are listed under Chat, and the runs under Runs.",
     413: "Send fewer or smaller files at once.",
     405: "Open the page again, and use its buttons.",
-    421: "Restart it with `pleinair serve --host-name NAME`, with the name in your browser's address bar.",
+    421: "Restart it with `--host-name NAME`, with the name in your browser's address bar.",
     500: "Nothing that was stored is lost. The terminal of `pleinair serve` shows the error.",
 }
 

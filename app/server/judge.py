@@ -205,16 +205,7 @@ def _is_skipped(progress: Progress, key: str) -> bool:
 
 def _size(*shown: Shown) -> tuple[int, int, bool]:
     """Return the size of the largest of some images, for a place of one size for both sides."""
-    from PIL import Image
-
-    sizes = []
-    for each in shown:
-        try:
-            with Image.open(each.file) as opened:
-                sizes.append(opened.size)
-        except OSError:  # the image itself says that it is gone
-            continue
-    width, height = max(sizes, default=(1, 1))
+    width, height = max((each.width, each.height) for each in shown)
     return width, height, max(width, height) <= SMALL
 
 

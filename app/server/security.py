@@ -239,9 +239,7 @@ def _check(scope: Scope, headers: Headers, rules: Rules) -> None:
     host = (_single(headers, "host") or "").lower()
     name = _PORT.sub("", host)
     if host not in rules.hosts and (name not in rules.hosts or _PORT.search(name)):
-        raise Refusal(
-            421, "This server is not called by this name. Allow it with `pleinair serve --host-name`."
-        )
+        raise Refusal(421, "This server is not called by this name. Allow it with `--host-name`.")
     for name in ("origin", "referer"):
         sender = _single(headers, name)
         if sender is not None and not _is_from(sender, host):

@@ -73,6 +73,8 @@ class Server:
         environment: further variables, such as settings.
     """
 
+    command = "serve"
+
     def __init__(self, home: Path, *options: str, **environment: str) -> None:
         self.home, self.port = home, free_port()
         self.address = f"http://127.0.0.1:{self.port}"
@@ -90,7 +92,7 @@ class Server:
 
     def start(self) -> None:
         """Start it on the same port as before and wait until it answers."""
-        command = [sys.executable, "-m", "pleinair.app.cli.main", "serve", "--port", str(self.port)]
+        command = [sys.executable, "-m", "pleinair.app.cli.main", self.command, "--port", str(self.port)]
         self.home.mkdir(parents=True, exist_ok=True)
         with (self.home / "serve.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -201,6 +203,12 @@ class Server:
     def log(self) -> str:
         """Return what it has printed."""
         return (self.home / "serve.log").read_text("utf-8", "replace")
+
+
+class JudgingServer(Server):
+    """`pleinair judge`, with the sources and the folder of the study as options."""
+
+    command = "judge"
 
 
 class Visitor:

@@ -1,6 +1,7 @@
 // Keys answer one question after the other; the third answer saves. Without this script the form does the same.
 const form = document.getElementById("votes"), groups = [...form.querySelectorAll("fieldset")];
 const keys = { 1: "left", ArrowLeft: "left", 2: "tie", ArrowDown: "tie", 3: "right", ArrowRight: "right" };
+const focused = () => groups.find((group) => group.querySelector(":focus-visible"));
 const open = () => groups.find((group) => !group.querySelector(":checked"));
 let sent = false;
 
@@ -19,7 +20,7 @@ document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   const answer = keys[event.key], key = event.key.toLowerCase();
   if (answer) {
-    const group = open() ?? groups.at(-1);
+    const group = (event.key.startsWith("Arrow") && focused()) || open() || groups.at(-1);
     group.querySelector(`[value=${answer}]`).checked = true;
     show();
     if (!open()) send(form.querySelector("button[value=vote]"));

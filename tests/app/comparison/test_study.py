@@ -4,12 +4,14 @@ import csv
 import io
 import json
 import random
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from typer.testing import CliRunner
 
 from pleinair.app.api import draw
@@ -88,7 +90,8 @@ def test_a_study_stays_what_it_is(tmp_path: Path, sources: tuple[str, str]) -> N
 
 def test_a_source_is_not_compared_with_itself(tmp_path: Path, sources: tuple[str, str]) -> None:
     (tmp_path / "link").symlink_to(sources[0])
-    for second in (sources[0], f"{sources[0]}/", str(tmp_path / "link")):
+    copy = shutil.copytree(sources[0], tmp_path / "copy")
+    for second in (sources[0], f"{sources[0]}/", str(tmp_path / "link"), str(copy)):
         with pytest.raises(BadInput, match="they are the same images"):
             open_study(tmp_path / "study", sources[0], second)
     assert not (tmp_path / "study").exists()
@@ -99,6 +102,76 @@ def test_a_file_is_no_folder_of_a_study(tmp_path: Path, sources: tuple[str, str]
     result = CliRunner().invoke(app, ["judge", *sources, "--out", str(tmp_path / "file")])
     assert result.exit_code == 2
     assert "must be a folder" in result.stderr
+
+
+def test_a_study_needs_two_sources_outside_its_folder(
+    tmp_path: Path, sources: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = sources
+    monkeypatch.chdir(tmp_path)
+    image = next(Path(a).glob("*.png"))
+    for out, first, second, text in (
+        ("study", a, "", "nothing to compare it with"),
+        ("study", "", b, "nothing to compare it with"),
+        ("study", str(image), b, "it is a file"),
+        ("study", a, "~nobody/at/all", "neither a folder nor a run"),
+        ("study", a, ",".join(["x" * 40] * 20), "neither a folder nor a run"),
+        ("a", a, b, "it is in the source"),
+        ("b/study", a, b, "it is in the source"),
+    ):
+        with pytest.raises(BadInput, match=text):
+            open_study(out, first, second)
+    assert not list(tmp_path.rglob("study*"))
+
+
+def test_an_image_that_cannot_be_shown_is_refused_before_a_study_begins(
+    tmp_path: Path, sources: tuple[str, str]
+) -> None:
+    image = Path(sources[1]) / "blue-3.png"
+    for data in (b"", b"no image", image.read_bytes()[:40]):
+        image.write_bytes(data)
+        with pytest.raises(BadInput, match=r"blue-3\.png"):
+            open_study(tmp_path / "study", *sources)
+    assert not (tmp_path / "study").exists()
+
+
+def test_images_without_a_partner_are_counted(tmp_path: Path, sources: tuple[str, str]) -> None:
+    few = write_results(tmp_path / "few", ["prompt 1", "prompt 7", "prompt 8"], "green")
+    shown: list[tuple[int, int]] = []
+    study = open_study(tmp_path / "study", sources[0], str(few), on_progress=lambda *done: shown.append(done))
+    assert (len(study.pairs), study.unpaired) == (1, (5, 2))
+    assert shown == [(0, 1)]
+    (pair,) = study.pairs
+    assert (pair.a.width, pair.a.height) == (8, 8)
+
+
+def test_pairs_of_equal_pixels_are_left_out(tmp_path: Path, sources: tuple[str, str]) -> None:
+    metadata = PngInfo()
+    metadata.add_text("run", "another one")  # so that the files differ
+    Image.new("RGB", (8, 8), "red").save(Path(sources[1]) / "blue-2.png", pnginfo=metadata)
+    study = open_study(tmp_path / "study", *sources)
+    assert (len(study.pairs), study.identical, study.unpaired) == (5, 1, (0, 0))
+    assert "prompt 3" not in {pair.prompt for pair in study.pairs}
+    result = CliRunner().invoke(app, ["judge", "--results", str(tmp_path / "study")])
+    assert "as the two images are equal: 1 pair\n" in result.output
+
+
+def test_sides_differ_from_study_to_study_unless_a_seed_is_named(tmp_path: Path) -> None:
+    prompts = [f"prompt {number}" for number in range(40)]
+    sources = [str(write_results(tmp_path / name, prompts, name)) for name in ("red", "blue")]
+    first, second = (open_study(tmp_path / name, sources[0], sources[1]) for name in ("1", "2"))
+    assert [pair.left for pair in first.pairs] != [pair.left for pair in second.pairs]
+    assert [pair.key for pair in first.order("anna")] != [pair.key for pair in second.order("anna")]
+
+
+def test_a_folder_is_the_same_source_from_everywhere(
+    tmp_path: Path, sources: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    study = open_study("study", "a", "./b/")
+    assert (study.a, study.b) == sources and open_study("study", "a/", "b") == study
+    with pytest.raises(BadInput, match="has a study of"):
+        open_study("study", "a", "b", study.seed + 1)
 
 
 def test_results_runs_and_libraries_are_sources(place: Path) -> None:
@@ -235,7 +308,7 @@ def test_the_command_prints_results(
     votes.vote("anna", study.pairs[0].key, {**LEFT})  # type: ignore[dict-item]
     runner = CliRunner()
     result = runner.invoke(app, ["judge", "--results", "study", "--export", "votes.csv"])
-    assert result.exit_code == 0 and "1 votes on 6 pairs by 1 judges" in result.output
+    assert result.exit_code == 0 and "1 vote on 6 pairs by 1 judge\n" in result.output
     assert (
         "alignment: A wins" in result.output
         and Path("votes.csv").read_text(encoding="utf-8").count("\n") == 2

@@ -25,9 +25,7 @@ def test_columns_differ_in_the_retriever(tmp_path: Path, monkeypatch: pytest.Mon
     works = {work.arm.variant: work for work in works_of(split, settings)}
     assert list(works) == [NONE, RETRIEVED, TRUE, LOOP]
     for subject in split.subjects:
-        pools = {
-            name: studio.context_for(work, subject, context).retriever for name, work in works.items()
-        }
+        pools = {name: studio.context_for(work, subject, context).retriever for name, work in works.items()}
         found = {
             name: [[hit.id for hit in pool.search(query, 1)] for query in ("at night", subject.group)]
             for name, pool in pools.items()
