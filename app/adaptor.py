@@ -23,6 +23,7 @@ from pleinair.app.estimate.estimate import RETRIED
 from pleinair.app.estimate.tokens import tokens_of_subqueries
 from pleinair.app.paths import Paths, places
 from pleinair.app.runs.prices import require_prices
+from pleinair.app.runs.request import check_out
 from pleinair.app.settings import Settings
 from pleinair.tools.data_sets.training import published, training_part
 from pleinair.tools.deadline import OutOfTime, deadline, seconds_left
@@ -64,15 +65,17 @@ def train_adaptor(
         dry_run: yield the estimate only.
 
     Raises:
-        BadInput: an encoder without patch features, fewer than two usable images, or a folder with an adaptor
-            of another training.
+        BadInput: an encoder without patch features, fewer than two usable images, an unknown device, or a
+            folder that is not writable or has an adaptor of another training.
         OverBudget: the budget was used up before every caption had an answer.
     """
-    from pleinair.tools.retrieval.crossmodal.adaptor import require_free, require_tower
+    from pleinair.tools.retrieval.crossmodal.adaptor import find_device, require_free, require_tower
     from pleinair.tools.retrieval.crossmodal.adaptor_training import train
     from pleinair.tools.retrieval.crossmodal.examples import AnswerBook
 
     check(settings)
+    check_out(out)
+    find_device(options.device)
     home = places(settings.paths.home)
     library, captions = _training_images(settings, home)
     book = AnswerBook(out, settings.crossmodal.decomposition)
@@ -106,17 +109,19 @@ def train_adaptor(
 
 
 def _training_images(settings: Settings, home: Paths) -> tuple[Library, dict[str, str]]:
-    """Return the library's images to train on, and the captions of those that have some, a line each."""
+    """Return the library's images to train on, and the captions of those that have some, a line each.
+
+    A data set's own captions come first, then the names of its classes.
+    """
     library = open_library(settings, home)
     data_set = published(library)
     library = training_part(library, data_set)
-    of_data_set = {
-        example.path: "\n".join(example.captions)
-        for example in (data_set.examples if data_set else ())
-        if example.captions and example.path in library.items
-    }
-    of_library = {item.id: item.caption for item in library.items.values() if item.caption}
-    return library, of_data_set or of_library
+    if data_set:
+        examples = [example for example in data_set.examples if example.path in library.items]
+        texts = {example.path: "\n".join(example.captions) or example.class_name for example in examples}
+    else:
+        texts = {item.id: item.caption for item in library.items.values()}
+    return library, {id: text for id, text in texts.items() if text}
 
 
 def _estimate(

@@ -16,9 +16,11 @@ from pleinair.app.engines import (
     open_library,
     sampling_capabilities,
 )
+from pleinair.app.estimate.cost import Range, cost_of_images
 from pleinair.app.paths import places
+from pleinair.app.runs.request import check_out
 from pleinair.app.settings import POCKET, Settings
-from pleinair.tools.data_sets.training import published, training_part
+from pleinair.tools.data_sets.training import UnreadLists, published, training_part
 from pleinair.tools.realrag import Sampling, training_of
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.files import write_whole
@@ -33,7 +35,13 @@ if TYPE_CHECKING:
 
 
 def train_retriever(
-    settings: Settings, out: Path, options: ReflectiveOptions, classes: str, watch: Watch
+    settings: Settings,
+    out: Path,
+    options: ReflectiveOptions,
+    classes: str,
+    watch: Watch,
+    *,
+    dry_run: bool = False,
 ) -> Iterator[str]:
     """Train RealRAG's retriever (ICML 2025) on the library for the generator; yield a line a stage and epoch.
 
@@ -45,26 +53,35 @@ def train_retriever(
         options: of the training.
         classes: captions, folders, pocket, or a file of names; "" detects them from the library.
         watch: shows the progress of a stage.
+        dry_run: yield the estimate only.
 
     Raises:
-        BadInput: classes with too few pairs or without names, an encoder that is trained already, or a folder
+        BadInput: a folder that is not writable, classes with too few pairs or without names, an encoder that is trained already, or a folder
             with another training.
     """
     from pleinair.tools.retrieval.realrag.data import describe_pairs
+    from pleinair.tools.retrieval.realrag.pairs import require_classes
     from pleinair.tools.retrieval.realrag.reflective import TrainingConfig, require_same, save_config
 
     check(settings)
+    check_out(out)
     library = open_library(settings, places(settings.paths.home))
     if not classes and settings.library.folder == POCKET:
         classes = "pocket"
     library, pairs = find_pairs(library, classes)
+    require_classes(pairs)
+    prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
+    if options.loss == "reflective":
+        yield from _estimate(settings, len(prompts) * options.samples)
+    if dry_run:
+        return
     encoder, capabilities = _frozen_encoder(settings), sampling_capabilities(settings)
     sampling = None
     if options.loss == "reflective":
         sampling = Sampling.of(capabilities, settings.image.negative_prompt or "")
     require_same(out, choices=options, encoder=encoder.id, sampling=sampling)
     training_set, samples = yield from _make_training_set(
-        settings, library, pairs, encoder, sampling, options, watch
+        settings, library, pairs, prompts, encoder, sampling, options, watch
     )
     config = TrainingConfig(
         choices=options,
@@ -83,10 +100,18 @@ def train_retriever(
     yield from _run_epochs(training_set, config, out, getattr(encoder, "device", "cpu"))
 
 
+def _estimate(settings: Settings, samples: int) -> Iterator[str]:
+    """Yield how many images the training generates, and their price."""
+    images = Range(low=0, high=samples, note="without those of earlier trainings")
+    yield images.line("images")
+    yield cost_of_images(settings.generator, images, ()).line("US dollars")
+
+
 def _make_training_set(
     settings: Settings,
     library: Library,
     pairs: Sequence[Pair],
+    prompts: Sequence[str],
     encoder: Encoder,
     sampling: Sampling | None,
     options: ReflectiveOptions,
@@ -98,7 +123,6 @@ def _make_training_set(
     home = places(settings.paths.home)
     with watch("Indexing images") as on_index:
         index = fresh_index(settings, home, library, encoder, on_index)
-    prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
     images = len({pair.id for pair in pairs})
     yield f"{images} images with {len(prompts)} prompts, of {len(index)} in {library.title}"
     store = ArtifactStore(home.cache / "samples")
@@ -172,7 +196,7 @@ def _data_set_of(library: Library, classes: str) -> DataSet | None:
 
     try:
         return published(library)
-    except BadInput as error:
+    except UnreadLists as error:
         if classes in ("", "folders"):
             raise BadInput(error.message, f"{error.remedy} Or: {USE_FILE}; or --classes captions.") from error
         return None

@@ -49,7 +49,8 @@ def adaptor(
 ) -> None:
     """Train Cross-modal RAG's dense adaptor on a library; the MLLM decomposes its captions.
 
-    The same command goes on after a stop: the MLLM's answers are stored one by one, weights every epoch.
+    The same command goes on after a stop: the MLLM's answers are stored one by one, weights every epoch. Of a
+    folder with a known data set, such as COCO or CUB, the images to train on are used, with its own captions.
     """
     from pleinair.app.adaptor import OverBudget, train_adaptor
     from pleinair.app.settings import assignments, load
@@ -94,13 +95,14 @@ def retriever(
     seed: Annotated[
         int, typer.Option(min=0, max=2**31 - 1, help="Seed of the initial weights and the order.")
     ] = 0,
+    dry_run: Annotated[bool, typer.Option(help="Show the estimate only.")] = False,
     setting: Setting = None,
 ) -> None:
     """Train RealRAG's retriever: close to the prompt, far from images generated without references.
 
     It is for the generator, size, steps and guidance of the profile. The same command goes on after a stop.
     A library folder with a known data set, such as CUB or ImageNet, is trained on by its own class names and
-    split.
+    split. The estimate comes first.
     """
     from pleinair.app.settings import Renamed, assignments, load
     from pleinair.app.training import train_retriever
@@ -121,5 +123,5 @@ def retriever(
             samples=samples,
             seed=seed,
         )
-        for line in train_retriever(settings, out, options, classes, progress_bar):
+        for line in train_retriever(settings, out, options, classes, progress_bar, dry_run=dry_run):
             typer.echo(line)

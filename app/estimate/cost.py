@@ -60,14 +60,15 @@ def cost(
 ) -> Range:
     """Estimate the US dollars of a run; where one part is unknown, the note has the other."""
     text = cost_of_calls(settings.mllm, calls, tokens, runs, call_tokens)
-    image = _cost_of_images(settings.generator, images, runs)
+    image = cost_of_images(settings.generator, images, runs)
     total = _sum(text, image)
     if total.low is None and total.high is None:
         return Range(note=f"images: {_with_note(image)}; MLLM calls: {_with_note(text)}")
     return total
 
 
-def _cost_of_images(choice: BackendChoice, images: Range, runs: Sequence[PastRun]) -> Range:
+def cost_of_images(choice: BackendChoice, images: Range, runs: Sequence[PastRun]) -> Range:
+    """Estimate the US dollars of images, by the price that is set, else by those of past runs."""
     if choice.backend in HUB_GENERATORS or is_local(choice):
         return Range(low=0, high=0)
     price = choice.arguments.get("price_per_picture")

@@ -157,7 +157,7 @@ def new_request(*, settings: Settings, out: str | Path | None = None, **fields: 
     check_settings(settings, request.graph)
     if request.base:
         _check_base(request, request.base)
-    _check_out(folder)
+    check_out(folder)
     return request
 
 
@@ -250,7 +250,8 @@ def _check_library(settings: Settings, graph: str) -> None:
         raise BadInput(f"library.folder = {library.folder!r}: no images in it; accepted: {WANTED}")
 
 
-def _check_out(folder: Path) -> None:
+def check_out(folder: Path) -> None:
+    """Raise `BadInput` for a folder in which no file can be written; nothing is left behind."""
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"out {str(folder)!r}: it is a file; must be a folder", field=OUT)
     try:

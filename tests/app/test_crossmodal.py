@@ -107,7 +107,22 @@ def test_every_line_of_a_caption_gives_sub_queries(place: Path) -> None:
     assert len([line for line in lines if line]) == 12
 
 
-@pytest.mark.parametrize("layout", ["coco", "cub", "flickr30k"])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--out", "file"), "out 'file': it is a file; must be a folder"),
+        (("--device", "cudaa"), "device = 'cudaa': no torch device"),
+    ],
+)
+def test_unusable_options_are_refused_before_a_call(place: Path, words: tuple[str, ...], message: str) -> None:
+    (place / "file").touch()
+    refused = train(place, *words)
+    assert refused.exit_code == 2, refused.output
+    assert message in refused.stderr
+    assert not (place / "effects.log").exists()
+
+
+@pytest.mark.parametrize("layout", ["coco", "cub", "flickr30k", "flowers"])
 def test_of_a_data_set_only_the_split_to_train_is_used_with_its_captions(place: Path, layout: str) -> None:
     examples = write_data_set(layout, place / "set")
     out = place / "trained"
@@ -116,7 +131,7 @@ def test_of_a_data_set_only_the_split_to_train_is_used_with_its_captions(place: 
     trained = [example for example in examples if example.split == "train"]
     answers = [json.loads(line) for line in (out / "subqueries.jsonl").read_text("utf-8").split("\n") if line]
     assert {answer["caption"] for answer in answers} == {
-        caption for example in trained for caption in example.captions
+        caption for example in trained for caption in example.captions or [example.class_name]
     }
     assert f"{len(trained)} of {len(trained)} images have sub-queries" in done.stdout
 

@@ -72,6 +72,17 @@ def test_a_training_prints_its_epochs_and_the_lines_of_a_profile(place: Path) ->
         assert words in done.stdout
 
 
+def test_the_estimate_comes_first_and_alone_in_a_dry_run(place: Path) -> None:
+    words = ("--samples", "2", "--set", "generator.usd=0.5")
+    done = train(place, "--dry-run", *words)
+    assert done.exit_code == 0, done.output
+    rows = [line.split()[:4] for line in done.stdout.splitlines()]
+    assert rows[0] == ["images", "0", "to", "12"]
+    assert rows[1][:2] == ["US", "dollars"]
+    assert not (place / "trained").exists() and generated(place) == 0
+    assert not train(place, "--dry-run", "--loss", "normal").stdout
+
+
 def test_pairs_and_samples_are_recorded(place: Path) -> None:
     train(place)
     pairs, samples = lines(place / "trained" / "pairs.jsonl"), lines(place / "trained" / "samples.jsonl")
@@ -205,13 +216,17 @@ def test_a_folder_of_another_training_is_refused(place: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (("--out", "file"), "out 'file': it is a file; must be a folder"),
+        (("--classes", "one.txt"), "images of 1 classes with a prompt; accepted: 2 or more"),
         (("--classes", "folders"), "images of 0 classes with a prompt"),
         (("--classes", "nowhere.txt"), "no readable file; accepted: 'captions'"),
     ],
 )
-def test_unusable_classes_are_refused(place: Path, words: tuple[str, ...], message: str) -> None:
+def test_unusable_options_are_refused_before_a_sample(place: Path, words: tuple[str, ...], message: str) -> None:
+    (place / "file").touch()
+    (place / "one.txt").write_text("picture 2\n", encoding="utf-8")
     refused = train(place, *words)
-    assert refused.exit_code == 2
+    assert (refused.exit_code, generated(place)) == (2, 0)
     assert message in refused.stderr
 
 
@@ -403,10 +418,11 @@ def test_a_file_of_names_does_not_widen_the_split(place: Path) -> None:
     assert {pair["picture"] for pair in lines(place / "trained" / "pairs.jsonl")} == trained
 
 
-def test_a_data_set_beside_other_folders_is_refused(place: Path) -> None:
+@pytest.mark.parametrize("classes", ["", "captions"])
+def test_a_data_set_beside_other_folders_is_refused(place: Path, classes: str) -> None:
     write_data_set("cub", place / "set")
     both = ("--library", str(place / "library"), "--library", str(place / "set"))
-    refused = train(place, *both)
+    refused = train(place, *both, "--classes", classes)
     assert refused.exit_code == 2
     assert "is CUB-200-2011, which is trained on alone" in refused.stderr
     assert not (place / "trained").exists()

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 _CODE = r"n\d{8}([-_ ].*)?|\d{3}\..+|\d{5}_.+|\d+"  # at the beginning of data sets' class folders
 
 
+class UnreadLists(BadInput):
+    """A data set with a list that is missing or wrong, whose class folders have codes."""
+
+
 def published(library: Library) -> DataSet | None:
     """Return the published data set whose folder a library is, None for any other library.
 
     Raises:
-        BadInput: one of the data set's lists is missing or wrong and its class folders have codes, or it is
-            only one of several folders.
+        UnreadLists: one of the data set's lists is missing or wrong, and its class folders have codes.
+        BadInput: it is only one of several folders.
     """
     data_sets = [data_set for folder in library.folders if (data_set := _data_set_in(folder))]
     if data_sets and len(library.folders) > 1:
@@ -49,4 +53,4 @@ def _data_set_in(folder: Path) -> DataSet | None:
         if not codes:
             return None
         text = f"{error.message} The class folder {codes[0]!r} is named by a code."
-        raise BadInput(text, error.remedy) from error
+        raise UnreadLists(text, error.remedy) from error

@@ -20,8 +20,8 @@ import numpy as np
 
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.generate import generate
-from pleinair.tools.retrieval.realrag.pairs import Pair
-from pleinair.tools.types import BadInput, Encoder, GenerateRequest, Generator, Picture
+from pleinair.tools.retrieval.realrag.pairs import Pair, require_classes
+from pleinair.tools.types import Encoder, GenerateRequest, Generator, Picture
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -167,8 +167,7 @@ def describe_pairs(training_set: TrainingSet, library: Library) -> list[dict[str
 def _labels(pairs: Sequence[Pair], rows: Numbers, size: int) -> Numbers:
     """Number the classes, and return that of each of `size` images, -1 for none."""
     names, numbers = np.unique([pair.label for pair in pairs], return_inverse=True)
-    if len(names) < 2:
-        raise BadInput(f"The library has images of {len(names)} classes with a prompt; accepted: 2 or more.")
+    require_classes(pairs)
     labels = np.full(size, -1, dtype=np.int64)
     labels[rows] = numbers
     return labels

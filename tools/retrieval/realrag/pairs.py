@@ -32,6 +32,15 @@ class Pair:
     label: str
 
 
+def require_classes(pairs: Iterable[Pair]) -> None:
+    """Raise `BadInput` for fewer than two classes, which have no negatives of each other."""
+    if (count := len({pair.label for pair in pairs})) < 2:
+        raise BadInput(
+            f"The library has images of {count} classes with a prompt; accepted: 2 or more.",
+            "--classes says where the classes are: captions, folders, or FILE with their names.",
+        )
+
+
 def prompt_for(label: str) -> str:
     """Return the paper's prompt for a class (section 4)."""
     return f"A photo of a {label}"
