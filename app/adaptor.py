@@ -30,8 +30,9 @@ from pleinair.tools.deadline import OutOfTime, deadline, seconds_left
 from pleinair.tools.types import PleinairError
 
 if TYPE_CHECKING:
+    from pleinair.tools.retrieval.crossmodal.adaptor import Tower
     from pleinair.tools.retrieval.crossmodal.adaptor_training import AdaptorOptions
-    from pleinair.tools.retrieval.crossmodal.examples import AnswerBook
+    from pleinair.tools.retrieval.crossmodal.examples import AnswerBook, Example
     from pleinair.tools.retrieval.library import Library
 
 
@@ -70,7 +71,6 @@ def train_adaptor(
         OverBudget: the budget was used up before every caption had an answer.
     """
     from pleinair.tools.retrieval.crossmodal.adaptor import find_device, require_free, require_tower
-    from pleinair.tools.retrieval.crossmodal.adaptor_training import train
     from pleinair.tools.retrieval.crossmodal.examples import AnswerBook
 
     check(settings)
@@ -92,6 +92,21 @@ def train_adaptor(
         index = fresh_index(settings, home, library, encoder, on_index)
     examples = book.examples({id: captions[id] for id in index.ids if id in captions})
     yield f"{len(examples)} of {len(library.items)} images have sub-queries; {book.empty} captions gave none"
+    yield from _run_epochs(examples, out, tower, library, options, watch, restart=restart)
+
+
+def _run_epochs(
+    examples: Sequence[Example],
+    out: Path,
+    tower: Tower,
+    library: Library,
+    options: AdaptorOptions,
+    watch: Watch,
+    *,
+    restart: bool,
+) -> Iterator[str]:
+    from pleinair.tools.retrieval.crossmodal.adaptor_training import train
+
     with watch("Training") as on_batch:
         losses = list(
             train(

@@ -56,10 +56,9 @@ def train_retriever(
         dry_run: yield the estimate only.
 
     Raises:
-        BadInput: a folder that is not writable, classes with too few pairs or without names, an encoder that is trained already, or a folder
-            with another training.
+        BadInput: classes with too few pairs or without names, an encoder that is trained already, or a folder
+            that is not writable or has another training.
     """
-    from pleinair.tools.retrieval.realrag.data import describe_pairs
     from pleinair.tools.retrieval.realrag.pairs import require_classes
     from pleinair.tools.retrieval.realrag.reflective import TrainingConfig, require_same, save_config
 
@@ -94,10 +93,18 @@ def train_retriever(
         lesson=training_set.digest,
     )
     save_config(out, config)
-    facts = ({**sample.facts(), "generator": config.generator} for sample in samples)
-    _write_lines(out / "samples.jsonl", facts)
-    _write_lines(out / "pairs.jsonl", describe_pairs(training_set, library))
+    _describe(training_set, library, samples, config.generator, out)
     yield from _run_epochs(training_set, config, out, getattr(encoder, "device", "cpu"))
+
+
+def _describe(
+    training_set: TrainingSet, library: Library, samples: Sequence[Sample], generator: str, out: Path
+) -> None:
+    """Write what the training is on: a line a sample, and a line a pair."""
+    from pleinair.tools.retrieval.realrag.data import describe_pairs
+
+    _write_lines(out / "samples.jsonl", ({**sample.facts(), "generator": generator} for sample in samples))
+    _write_lines(out / "pairs.jsonl", describe_pairs(training_set, library))
 
 
 def _estimate(settings: Settings, samples: int) -> Iterator[str]:

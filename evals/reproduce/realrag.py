@@ -143,7 +143,7 @@ def train(setup: Setup, work: Work) -> None:
         settings, _folder(work), _training_options(setup.options, loss), "captions", watch
     )
     for line in lines:
-        show_progress(f"{loss} retriever: {line}")
+        show_progress(f"{loss} retriever: {line.splitlines()[0]}")
 
 
 EXPERIMENT = Experiment(

@@ -114,7 +114,9 @@ def test_every_line_of_a_caption_gives_sub_queries(place: Path) -> None:
         (("--device", "cudaa"), "device = 'cudaa': no torch device"),
     ],
 )
-def test_unusable_options_are_refused_before_a_call(place: Path, words: tuple[str, ...], message: str) -> None:
+def test_unusable_options_are_refused_before_a_call(
+    place: Path, words: tuple[str, ...], message: str
+) -> None:
     (place / "file").touch()
     refused = train(place, *words)
     assert refused.exit_code == 2, refused.output

@@ -222,7 +222,9 @@ def test_a_folder_of_another_training_is_refused(place: Path) -> None:
         (("--classes", "nowhere.txt"), "no readable file; accepted: 'captions'"),
     ],
 )
-def test_unusable_options_are_refused_before_a_sample(place: Path, words: tuple[str, ...], message: str) -> None:
+def test_unusable_options_are_refused_before_a_sample(
+    place: Path, words: tuple[str, ...], message: str
+) -> None:
     (place / "file").touch()
     (place / "one.txt").write_text("picture 2\n", encoding="utf-8")
     refused = train(place, *words)
