@@ -129,9 +129,11 @@ def _split(
     from pleinair.evals.evaluate.concepts import concepts_of
     from pleinair.evals.evaluate.split import split_library
 
-    return split_library(
-        library, concepts_of(library, names), most=most, images=images, seeds=seeds, seed=seed
-    )
+    every = concepts_of(library, names)
+    with progress_bar("Choosing images") as show:
+        return split_library(
+            library, every, most=most, images=images, seeds=seeds, seed=seed, on_progress=show
+        )
 
 
 def _without_copies(split: Split, folder: Path) -> Split:

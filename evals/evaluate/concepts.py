@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from pleinair.app.texts import counted
 from pleinair.evals.evaluate.subjects import subject_of
 from pleinair.tools.types import BadInput
 
@@ -61,10 +62,10 @@ def concepts_of(library: Library, names: Sequence[str] = ()) -> Concepts:
     usable = tuple(concept for concept in every if len(concept.images) >= LEAST)
     if not usable:
         raise BadInput(
-            f"{library.title}: no concept has {LEAST} images, of {len(library.items)} images and "
-            f"{len(every)} concepts by {origin}.",
-            "Sort the images into folders by class, caption them (`pleinair index --caption`), or name what "
-            "their captions contain: --concept NAME.",
+            f"{library.title}: no concept has {LEAST} images, of {counted(len(library.items), 'image')} "
+            f"and {counted(len(every), 'concept')} by {origin}.",
+            "Sort the images into folders by class, caption them in English (`pleinair index --caption`), or "
+            "name what their captions contain, in any language: --concept NAME.",
         )
     return Concepts(origin, usable, tuple(c for c in every if len(c.images) < LEAST), by_image)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import comb, floor, isnan, log2
-from statistics import fmean
+from statistics import fmean, median
 
 from pleinair.evals.evaluate.columns import LOOP, NONE, RETRIEVED, TRUE, LibraryStudio
 from pleinair.evals.metrics import Interval, interval
@@ -41,7 +41,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """Figures of one way of generating; seconds, calls, images and US dollars are means of a prompt."""
+    """Figures of one way of generating; seconds are the median of a prompt, the rest means."""
 
     name: str
     title: str
@@ -233,7 +233,7 @@ def _column(
         gain={} if name == NONE else {title: gains[name, title] for title in titles},
         images=sum(bool(entry["picture"]) for entry in entries),
         failures=sum(not entry["picture"] for entry in entries),
-        seconds=sum(entry["seconds"] for entry in entries) / count,
+        seconds=median(entry["seconds"] for entry in entries) if entries else 0.0,
         calls=usage["mllm_calls"],
         attempts=usage["images"],
         usd=usage["usd"],

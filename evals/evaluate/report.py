@@ -175,9 +175,10 @@ def explanations(findings: Findings, facts: Facts) -> Iterator[str]:
     yield from _shown("Gap", [gap_text(asdict(gap)) for gap in findings.gaps])
     yield leaks_text(findings)
     yield (
-        f"Library: {facts.images:,} images; {findings.gain.concepts} concepts by {facts.origin}; held out: "
-        f"{facts.held_out} images, and {facts.copies} near copies of them; left out: {facts.not_chosen} "
-        f"concepts by --concepts, {len(facts.too_small)} of one image"
+        f"Library: {counted(facts.images, 'image')}; {counted(findings.gain.concepts, 'concept')} by "
+        f"{facts.origin}; held out: {counted(facts.held_out, 'image')}, near copies of them: {facts.copies}; "
+        f"concepts left out: {facts.not_chosen} by --concepts or for lack of two images that differ, "
+        f"{len(facts.too_small)} of one image"
         f"{' (' + _names(facts.too_small) + ')' if facts.too_small else ''}."
     )
     yield (

@@ -1,7 +1,8 @@
 """Division of a library: images to score against, a true reference for each concept, and the pool.
 
 An image that is scored against is never in the pool, nor is a near copy of it. With three or more images of a
-concept its true reference is held out too; with two it is the other one, which stays in the pool.
+concept its true reference is held out too; with two it is the other one, which stays in the pool. Neither a
+file that cannot be read nor a near copy of an image that was chosen before is chosen.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +21,7 @@ from pleinair.evals.reproduce.plan import Subject
 from pleinair.evals.reproduce.records import Records, key_of
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.images.reading import BadPicture
+from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,8 +92,9 @@ def split_library(
     images: int,
     seeds: int,
     seed: int,
+    on_progress: OnProgress = no_callback,
 ) -> Split:
-    """Choose concepts at random and divide their images; near copies are not looked for yet.
+    """Choose concepts at random and divide their images; near copies in the pool are not looked for yet.
 
     Args:
         library: opened.
@@ -99,28 +103,54 @@ def split_library(
         images: to score against, of each concept, at most.
         seeds: prompts of a concept, each with a seed of its own.
         seed: from which all choices derive.
+        on_progress: receives the concepts that are done, and their number.
+
+    Raises:
+        BadInput: no concept has two images that can be read and are not nearly the same.
     """
-    chosen = random.Random(f"{seed}/concepts").sample(concepts.usable, min(most, len(concepts.usable)))
-    parts, used = [], set[str]()
-    for concept in sorted(chosen, key=lambda concept: concept.name):
-        if part := _part(concept, concepts, used, images, seed):
+    order = random.Random(f"{seed}/concepts").sample(concepts.usable, len(concepts.usable))
+    parts, used = list[Part](), set[str]()
+    for concept in order:
+        if len(parts) < most and (part := _part(concept, concepts, used, images, seed, library)):
             parts.append(part)
             used |= _held(part)
+            on_progress(len(parts), min(most, len(order)))
+    if not parts:
+        raise BadInput(
+            f"{library.title}: no concept has two images that can be read and are not nearly the same.",
+            "`pleinair doctor --library FOLDER` lists files that cannot be read.",
+        )
+    parts.sort(key=lambda part: part.concept)
     subjects = tuple(subject for part in parts for subject in _subjects(library, concepts, part, seeds, seed))
     return Split(library, concepts, tuple(parts), subjects, ())
 
 
-def _part(concept: Concept, concepts: Concepts, used: set[str], images: int, seed: int) -> Part | None:
+def _part(
+    concept: Concept, concepts: Concepts, used: set[str], images: int, seed: int, library: Library
+) -> Part | None:
     """Divide one concept's images; those that show nothing else come first. None if too few are left."""
     ids = [id for id in concept.images if id not in used]
     random.Random(f"{seed}/{concept.name}").shuffle(ids)
     ids.sort(key=lambda id: len(concepts.of_image[id]))
-    if len(ids) < 2:
+    different = list(islice(_different(library, ids), images + 2))
+    if len(different) < 2:
         return None
-    if len(ids) == 2:
-        return Part(concept.name, (ids[0],), ids[1], (ids[1],))
-    count = min(images, len(ids) - 2)
-    return Part(concept.name, tuple(ids[:count]), ids[count], tuple(ids[count + 1 :]))
+    count = min(images, max(len(different) - 2, 1))
+    scored, reference = different[:count], different[count]
+    held = {*scored} if len(different) == 2 else {*scored, reference}
+    return Part(concept.name, tuple(scored), reference, tuple(id for id in ids if id not in held))
+
+
+def _different(library: Library, ids: Sequence[str]) -> Iterator[str]:
+    """Yield images that can be read and are no near copies of those before."""
+    from pleinair.tools.retrieval.near_copies import is_near_copy
+
+    before: list[Thumbnail] = []
+    for id in ids:
+        thumb = _thumbnail(library, id)
+        if thumb is not None and not any(is_near_copy(thumb, other) for other in before):
+            before.append(thumb)
+            yield id
 
 
 def _subjects(library: Library, concepts: Concepts, part: Part, seeds: int, seed: int) -> Iterator[Subject]:

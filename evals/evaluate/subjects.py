@@ -13,7 +13,12 @@ import re
 from pleinair.tools.retrieval.readers.names import subject_of as words_of_name
 
 _LONGEST = 4  # words of a subject
-_SENTENCE = 8  # words from which a caption without an end of the subject is not understood
+_SENTENCE = 8  # words above which a caption without an end of the subject is not understood
+_FOREIGN = re.compile(  # words of German, French, Spanish, Italian, Portuguese, Dutch; or another script
+    r"\b(?:ein|eine[mnrs]?|der|dem|und|mit|auf|im|über|une?|les|des|du|sur|avec|dans|el|los|las|una|con|del|della|"
+    r"il|nel|een|het|op|met|um|uma|com|em|de|la|le)\b|[^\W\d_a-zß-ʯ]+"
+)
+_ENGLISH = re.compile(r"\b(?:an?|the|of|in|on|at|with|and|is|to)\b")
 _COLOURS = (
     "black white red green blue yellow orange brown grey gray pink purple gold silver tan beige".split()
 )
@@ -98,6 +103,13 @@ def subject_of(caption: str) -> str:
     if file := _FILE.fullmatch(text):
         text = words_of_name(file["name"] or file["word"])
     text = _BEFORE.sub("", text, count=1)
+    if len(text.split()) > _LONGEST and _is_foreign(text):
+        return ""
     end = _AFTER.search(text)
     words = (text[: end.start()] if end else text).split()
     return "" if end is None and len(words) > _SENTENCE else " ".join(words[-_LONGEST:]).strip("-' ")
+
+
+def _is_foreign(text: str) -> bool:
+    words, english = ({*pattern.findall(text)} for pattern in (_FOREIGN, _ENGLISH))
+    return len(words) > max(len(english), 1)

@@ -140,3 +140,27 @@ def test_near_copies_of_held_out_images_leave_the_pool(tmp_path: Path) -> None:
     assert scored in split.held_out and "copy.jpg" not in split.excluded
     assert "copy.jpg" in found.excluded
     assert without_copies(split, Records(tmp_path / "copies.jsonl")).copies == found.copies
+
+
+def test_unreadable_files_and_copies_of_each_other_are_not_chosen(tmp_path: Path) -> None:
+    library = captioned(tmp_path, *["a cat"] * 7)
+    for number in (0, 1, 2):
+        (tmp_path / f"{number}.png").write_bytes(b"no image")
+    for number in (4, 5):
+        (tmp_path / f"{number}.png").write_bytes((tmp_path / "3.png").read_bytes())
+    for seed in range(5):
+        (part,) = split_library(library, concepts_of(library), most=9, images=3, seeds=1, seed=seed).parts
+        copies = {"3.png", "4.png", "5.png"}
+        assert {"6.png"} == {*part.scored, part.reference} - copies
+        assert len({*part.scored, part.reference}) == 2
+        assert len(part.pool) == 6  # the library's retriever leaves out what cannot be read
+
+
+def test_concepts_of_equal_images_are_refused_or_make_room_for_others(tmp_path: Path) -> None:
+    library = captioned(tmp_path, "a cat", "a cat", "an oak", "an oak")
+    (tmp_path / "1.png").write_bytes((tmp_path / "0.png").read_bytes())
+    parts = split_library(library, concepts_of(library), most=1, images=1, seeds=1, seed=0).parts
+    assert [part.concept for part in parts] == ["oak"]
+    (tmp_path / "3.png").write_bytes(b"no image")
+    with pytest.raises(BadInput, match="no concept has two images that can be read"):
+        split_library(library, concepts_of(library), most=1, images=1, seeds=1, seed=0)
