@@ -76,8 +76,8 @@ def decide(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
         return _end(state, "refused", str(refusal)) | changed(usage=[refusal.spent])
     update = changed(decision=decision, usage=[usage])
     if decision.match:
-        image = "picture" if newest.repairs else "draft"
-        skipped = "" if newest.repairs or state.retrievals else ", so nothing was looked up"
+        image = "image" if newest.repairs else "draft"
+        skipped = "" if newest.repairs or state.retrievals else ", so nothing was retrieved"
         return _end(state, "accepted", f"the {image} matches{skipped}: {decision.why}") | update
     if _rounds_left(state, runtime.context) < 1:
         return _end(state, "stopped", f"no match: {decision.why}") | update
@@ -197,7 +197,13 @@ def select(state: ImageRAGState, runtime: Runtime[Context]) -> Update:
     references = order_by_prompt((*retained, *made), state.prompt)
     found = {retrieval.concept: retrieval for retrieval in state.retrievals}
     captions = [found[reference.concept].query_of(reference.hit) for reference in references]
-    prompt = imagerag.augment(context.imagerag.template, state.prompt, captions, before=len(state.pictures))
+    prompt = imagerag.augment(
+        context.imagerag.template,
+        state.prompt,
+        captions,
+        before=len(state.pictures),
+        placeholders=context.generator.capabilities.placeholders,
+    )
     request = nodes.new_request(
         state, context, references=references, prompt=prompt, announced=prompt != state.prompt
     )

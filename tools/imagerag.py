@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from pleinair.tools.diffusion.references import PLACEHOLDER, announce
+from pleinair.tools.diffusion.references import announce
 from pleinair.tools.errors import EmptyAnswer
 from pleinair.tools.mllm.ask import Exchange, ask, call_model, messages, read_answer, with_temperature
 from pleinair.tools.mllm.content import Answer, match_names, matched
@@ -248,12 +248,14 @@ def _found_by(retrievals: Sequence[Retrieval]) -> dict[str, str]:
     return queries
 
 
-def augment(template: Template, prompt: str, captions: Sequence[str], before: int = 0) -> str:
+def augment(
+    template: Template, prompt: str, captions: Sequence[str], before: int = 0, *, placeholders: bool = False
+) -> str:
     """Return the second pass's prompt for references with `captions`, after `before` input images.
 
-    "examples" is the paper's sentence, "images" the authors' program's with OmniGen's placeholders, also for
-    the input images that the prompt does not name, "image" theirs for a single image beside the prompt,
-    "plain" the unchanged prompt.
+    "examples" is the paper's sentence, "images" the authors' program's, "image" theirs for a single image
+    beside the prompt, "plain" the unchanged prompt. With `placeholders`, for OmniGen, the sentence also has
+    the input images that the prompt does not name; else it counts: "image 1".
     """
     if template == "plain" or not captions:
         return prompt
@@ -261,7 +263,7 @@ def augment(template: Template, prompt: str, captions: Sequence[str], before: in
     if template == "image":
         return f"According to this image of {names[0]}, generate {prompt}"
     labels = dict(enumerate(names, before + 1))
-    if template == "examples":
-        return announce(labels, prompt, "examples", "image {}")
+    if not placeholders:
+        return announce(labels, prompt, template, "image {}")
     inputs = set(range(1, before + 1)) - image_numbers(prompt)
-    return announce({**dict.fromkeys(sorted(inputs), ""), **labels}, prompt, "images", PLACEHOLDER)
+    return announce({**dict.fromkeys(sorted(inputs), ""), **labels}, prompt, template)

@@ -344,6 +344,7 @@ class Capabilities(Value):
     slots: int = Field(ge=0)  # references that fit beside the prompt
     accepts: tuple[str, ...] = ("width", "height", "num_inference_steps", "guidance_scale")  # image options
     negative_prompt: bool = False
+    placeholders: bool = False  # whether a prompt names its references as <img><|image_1|></img>
     boxes: bool = False  # whether a reference acts inside its box
     inpaint: bool = False  # whether it can regenerate a box of an image
     inpaint_slots: int = Field(default=0, ge=0)  # references beside the image then

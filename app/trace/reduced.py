@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pleinair.app.runs.request import DrawRequest
 from pleinair.app.trace.trace import Trace
 from pleinair.tools import crossmodal, imagerag
-from pleinair.tools.prompt_options import renumbered
+from pleinair.tools.prompt_options import image_numbers, renumbered
 from pleinair.tools.types import INPUT_SOURCE, BadInput, GenerateRequest, Reference, Retrieval
 
 
@@ -61,7 +61,11 @@ def _built(
     before = len(references) - len(retrieved)
     if draw_request.graph == "imagerag":
         captions = _captions(retrieved, trace)
-        return imagerag.augment(settings.imagerag.template, prompt, captions, before)
+        inputs = sum(map(_is_input, request.references))  # a person's prompt names no image after them
+        placeholders = max(image_numbers(request.prompt), default=0) > inputs
+        return imagerag.augment(
+            settings.imagerag.template, prompt, captions, before, placeholders=placeholders
+        )
     return crossmodal.instruct(settings.crossmodal.template, prompt, _served(retrieved, trace), before)
 
 

@@ -75,7 +75,7 @@ class Studio:
 
 def test_a_matching_draft_is_the_answer(tmp_path: Path) -> None:
     studio = Studio(tmp_path, ImageRAGAnswers(matches=(True,)))
-    assert studio.end() == ("accepted", "the draft matches, so nothing was looked up: as asked", 0)
+    assert studio.end() == ("accepted", "the draft matches, so nothing was retrieved: as asked", 0)
     assert studio.model.schemas == ["Decision"]
     assert studio.run().retrievals == []
 
@@ -301,7 +301,7 @@ def test_nothing_above_the_threshold_ends_with_both_numbers(tmp_path: Path) -> N
 
 def test_rounds_go_on_until_a_match(tmp_path: Path) -> None:
     studio = Studio(tmp_path, ImageRAGAnswers("finch", matches=(False, False, True)), rounds=3)
-    assert studio.end() == ("accepted", "the picture matches: as asked", 2)
+    assert studio.end() == ("accepted", "the image matches: as asked", 2)
     assert studio.used == [[], ["finch.png"], ["finch-2.png"]]
     assert len({request.seed for request in studio.requests}) == 1
 
@@ -336,7 +336,7 @@ def test_rounds_keep_the_budget(tmp_path: Path, budget: Budget, reason: str) -> 
 
 def test_generation_mode_in_rounds_decides_and_then_lists_what_is_missing(tmp_path: Path) -> None:
     studio = Studio(tmp_path, ImageRAGAnswers("finch", matches=(False, True)), mode="generation", rounds=2)
-    assert studio.end() == ("accepted", "the picture matches: as asked", 1)
+    assert studio.end() == ("accepted", "the image matches: as asked", 1)
     calls = ["MissingConcepts", "Captions", "Decision"]
     assert studio.model.schemas == [*calls, *calls]
 

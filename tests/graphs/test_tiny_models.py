@@ -118,17 +118,19 @@ def profile_arguments(name: str, *keys: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("calls", [["OmniGenPipeline"]], indirect=True)
+@pytest.mark.parametrize("template", ["examples", "images"])
 def test_imagerag_passes_omnigen_three_images_by_their_placeholders(
-    tmp_path: Path, calls: list[dict[str, Any]]
+    tmp_path: Path, calls: list[dict[str, Any]], template: str
 ) -> None:
     values = profile_arguments("omnigen", "pipeline", "slots", "guidance_scale", "options")
     engine = InContext(str(tiny.save(tiny.omnigen, tmp_path / "model")), **values, **SMALL)
-    context = studio(tmp_path, engine, **load("omnigen").imagerag.model_dump())
+    options = load("omnigen", {"imagerag.template": template}).imagerag
+    context = studio(tmp_path, engine, **options.model_dump())
     (draft, final), (first, second) = run_imagerag(context)
     model: Any = context.model
     assert payloads(model.conversation("MissingConcepts"))[-1]["at_most"] == 3
     pairs = ", ".join(f"a photo of a {name}: {PLACE.format(n)}" for n, name in enumerate(NAMES[:3], 1))
-    prompt = f"According to these images of {pairs}, generate {PROMPT}"
+    prompt = f"According to these {template} of {pairs}, generate {PROMPT}"
     assert [call["prompt"] for call in calls] == [PROMPT, prompt]
     assert [len(call.get("input_images", [])) for call in calls] == [0, 3]
     assert {(call["guidance_scale"], call["img_guidance_scale"]) for call in calls} == {(2.5, 1.6)}

@@ -60,6 +60,7 @@ class Stripes:
         inpaint: bool = False,
         usd: float = 0.0,
         max_pixels: int | None = None,
+        placeholders: bool = False,
     ) -> None:
         self.pause, self.fault, self.usd = pause, fault, usd
         self.capabilities = Capabilities(
@@ -67,6 +68,7 @@ class Stripes:
             slots=2,
             inpaint=inpaint,
             inpaint_slots=2 * inpaint,
+            placeholders=placeholders,
             height=SIZE,
             width=SIZE,
             max_pixels=max_pixels,

@@ -323,3 +323,10 @@ def test_the_pocket_model_lists_a_prompts_subjects() -> None:
     assert list_subqueries(prompt, model=PocketChat())[0] == ["velmora finch", "telma wren"]
     with pytest.raises(Refused, match="cannot read"):
         ask(PocketChat(), SubQueries, INSTRUCTION, {"prompt": "of of of"})
+
+
+def test_the_defaults_are_the_papers_but_for_the_exact_set() -> None:
+    options = CrossmodalOptions()
+    assert (options.beta, options.scored, options.decomposition) == (0.015, "all", "published")
+    assert (options.rag, options.sparse, options.dense, options.template) == (True, True, True, "use_only")
+    assert options.pareto == "exact"

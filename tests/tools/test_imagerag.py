@@ -206,10 +206,9 @@ def test_a_caption_is_one_line_and_never_blank(caption: str, expected: str) -> N
 
 def test_several_captions_of_a_concept_are_lines_of_one() -> None:
     answer = {"captions": [{"name": name, "caption": f"{name} {n}"} for n in (1, 1, 2, 3) for name in "ab"]}
-    assert captioned(recording(ImageRAGAnswers(Captions=[answer])), "a", "b", each=2) == {
-        "a": "a 1\na 2",
-        "b": "b 1\nb 2",
-    }
+    model = recording(ImageRAGAnswers(Captions=[answer]))
+    assert captioned(model, "a", "b", each=2) == {"a": "a 1\na 2", "b": "b 1\nb 2"}
+    assert payloads(model.conversation("Captions"))[-1]["each"] == 2
 
 
 def test_the_rephrasing_follows_the_image_that_failed() -> None:
@@ -257,27 +256,33 @@ def test_merged_abstentions_name_all_that_licenses_exclude() -> None:
     assert merge([excluding("x"), retrieval("a 2", "w")]).excluded_by_license == ()
 
 
+COUNTED = "According to these {} of a finch: image 2, a coupe: image 3, generate a b"
+PLACED = (
+    "According to these {} of <img><|image_1|></img>, a finch: <img><|image_2|></img>, "
+    "a coupe: <img><|image_3|></img>, generate a b"
+)
+
+
 @pytest.mark.parametrize(
-    ("template", "prompt"),
+    ("template", "placeholders", "prompt"),
     [
-        ("plain", "a b"),
-        ("examples", "According to these examples of a finch: image 2, a coupe: image 3, generate a b"),
-        (
-            "images",
-            "According to these images of <img><|image_1|></img>, a finch: <img><|image_2|></img>, "
-            "a coupe: <img><|image_3|></img>, generate a b",
-        ),
-        ("image", "According to this image of a finch, generate a b"),
+        *(("plain", placeholders, "a b") for placeholders in (False, True)),
+        *((kind, False, COUNTED.format(kind)) for kind in ("examples", "images")),
+        *((kind, True, PLACED.format(kind)) for kind in ("examples", "images")),
+        ("image", False, "According to this image of a finch, generate a b"),
     ],
 )
-def test_each_template_numbers_the_references_after_the_input_images(template: Any, prompt: str) -> None:
-    assert augment(template, "a b", ["a finch.", "a coupe"], before=1) == prompt
-    assert augment(template, "a b", []) == "a b"
+def test_each_template_numbers_the_references_after_the_input_images(
+    template: Any, placeholders: bool, prompt: str
+) -> None:
+    captions = ["a finch.", "a coupe"]
+    assert augment(template, "a b", captions, before=1, placeholders=placeholders) == prompt
+    assert augment(template, "a b", [], placeholders=placeholders) == "a b"
 
 
 @pytest.mark.parametrize("name", ["<|image_1|>", "<img><|image_1|></img>"])
 def test_an_input_image_that_the_prompt_names_is_not_announced_again(name: str) -> None:
-    prompt = augment("images", f"my cat {name}", ["a finch"], before=1)
+    prompt = augment("images", f"my cat {name}", ["a finch"], before=1, placeholders=True)
     sentence = "According to these images of a finch: <img><|image_2|></img>, generate"
     assert prompt == f"{sentence} my cat {name}"
 

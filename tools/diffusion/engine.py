@@ -231,6 +231,7 @@ class DiffusersEngine(ABC):
             slots=slots,
             accepts=tuple(option for option, is_accepted in accepts.items() if is_accepted),
             negative_prompt=self.family.negative_prompt,
+            placeholders=self.family.placeholders,
             boxes=self.boxes,
             inpaint=inpainting is not None,
             inpaint_slots=min(slots, inpainting.slots) if inpainting else 0,

@@ -48,7 +48,7 @@ def used(result: Result) -> list[list[Any]]:
 
 def test_an_input_image_is_the_drafts_reference(image: Path) -> None:
     result = draw(PROMPT, graph="imagerag", seed=7, input_images=[image])
-    assert result.outcome.reason == "the draft matches, so nothing was looked up: a reference shows"
+    assert result.outcome.reason == "the draft matches, so nothing was retrieved: a reference shows"
     assert used(result) == [[RED]]
     (credit,) = sidecar(result)["references"]
     assert (credit["source"], credit["license"]) == (SOURCE, "unknown")

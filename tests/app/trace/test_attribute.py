@@ -178,8 +178,9 @@ def test_crossmodal_prompts_are_built_again(place: Path, template: str) -> None:
 
 
 @pytest.mark.parametrize("template", ["examples", "images"])
+@pytest.mark.parametrize("placeholders", [False, True])
 def test_imagerag_prompts_are_built_again(
-    place: Path, template: str, monkeypatch: pytest.MonkeyPatch
+    place: Path, template: str, placeholders: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from support import quick_engines
 
@@ -189,7 +190,8 @@ def test_imagerag_prompts_are_built_again(
 
     original = quick_engines.answer
     monkeypatch.setattr(quick_engines, "answer", answer)
-    run = draw(PROMPT, seed=7, graph="imagerag", overrides={"imagerag.template": template}).run_id
+    overrides = {"imagerag.template": template, "generator.placeholders": placeholders}
+    run = draw(PROMPT, seed=7, graph="imagerag", overrides=overrides).run_id
     best = find(run).outcome.best  # type: ignore[union-attr]
     assert best and len(best.request.references) == 2 and best.request.prompt != PROMPT
     prompts = {each.references: each.prompt for each in attribute(run).redrawn}
@@ -197,6 +199,7 @@ def test_imagerag_prompts_are_built_again(
         other = ("one thing", SECOND)[1 - number]
         assert f"a photo of {name}: " in prompts[number,] and other not in prompts[number,]
         assert "2" not in prompts[number,] and "1" in prompts[number,]
+        assert ("<|image_1|>" in prompts[number,]) == placeholders
     assert prompts[()] == PROMPT
 
 
