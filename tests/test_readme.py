@@ -6,6 +6,7 @@ import re
 import shlex
 import textwrap
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 from support.command_help import lacking
@@ -61,9 +62,17 @@ def test_file_map_names_every_folder() -> None:
 def test_links_lead_somewhere(page: str) -> None:
     text = re.sub(r"<!--.*?-->", "", (ROOT / page).read_text("utf-8"), flags=re.DOTALL)
     links = re.findall(r"\]\(([^)]+)\)", text)
-    assert not [
-        link for link in links if "://" not in link and not (ROOT / page).parent.joinpath(link).exists()
-    ]
+    assert not [link for link in links if "://" not in link and not _exists(ROOT / page, link)]
+
+
+def _exists(page: Path, link: str) -> bool:
+    """Return whether a link's file is there, with a heading for its anchor."""
+    name, _, anchor = link.partition("#")
+    file = page.parent / name if name else page
+    if not (file.exists() and anchor):
+        return file.exists()
+    headings = re.findall(r"^#+ (.*)$", file.read_text("utf-8"), re.MULTILINE)
+    return anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
 
 
 def test_help_of_make_lists_every_target() -> None:
