@@ -24,11 +24,7 @@ def require_ready(settings: Settings) -> None:
 
 def find_missing(settings: Settings) -> Iterator[BadInput]:
     """Yield an error for each key, package and model that is missing."""
-    for table, choice in (("mllm", settings.mllm), ("generator", settings.generator)):
-        variable = str(choice.arguments.get("key_variable") or _VARIABLE)
-        asks_openai = is_hosted(choice) and server_address(choice).rstrip("/") == OFFICIAL
-        if asks_openai and not os.environ.get(variable):
-            yield BadInput(f"{table}: {OFFICIAL} needs a key", f"Set the environment variable {variable}.")
+    yield from find_missing_keys(settings)
     if settings.tracing.otlp and not (find_spec("opentelemetry") and find_spec("opentelemetry.exporter")):
         yield BadInput(
             f"tracing.otlp = {settings.tracing.otlp!r}: OpenTelemetry is not installed",
@@ -37,6 +33,15 @@ def find_missing(settings: Settings) -> Iterator[BadInput]:
     for model in profile_models(settings):
         if model.on_hub and model.revision:
             yield from _not_downloaded(model, settings.profile)
+
+
+def find_missing_keys(settings: Settings) -> Iterator[BadInput]:
+    """Yield an error for each server, of the language model or the generator, whose key is not set."""
+    for table, choice in (("mllm", settings.mllm), ("generator", settings.generator)):
+        variable = str(choice.arguments.get("key_variable") or _VARIABLE)
+        asks_openai = is_hosted(choice) and server_address(choice).rstrip("/") == OFFICIAL
+        if asks_openai and not os.environ.get(variable):
+            yield BadInput(f"{table}: {OFFICIAL} needs a key", f"Set the environment variable {variable}.")
 
 
 def _not_downloaded(model: ProfileModel, profile: str) -> Iterator[BadInput]:

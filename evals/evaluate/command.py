@@ -150,11 +150,10 @@ def _plan(
     """Print what would be done, and return the estimate of it."""
     from pleinair.evals.evaluate.columns import works_of
     from pleinair.evals.evaluate.report import cautions
-    from pleinair.evals.reproduce.estimates import forecast
+    from pleinair.evals.reproduce.estimates import forecast, ratings
 
     works = works_of(split, settings)
-    ratings = len(split.subjects) * len(works) * ("gptscore" in texts)
-    expected = forecast(studio, works, extra_calls=ratings)
+    expected = forecast(studio, works, settings, answers=ratings(len(split.subjects) * len(works), texts))
     parts, every = split.parts, split.concepts
     say(
         printable(

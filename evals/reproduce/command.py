@@ -9,21 +9,22 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pleinair.app.engines import build_backend, check
-from pleinair.app.settings import BackendChoice, Settings, assignments, load
+from pleinair.app.models.ready import find_missing_keys
+from pleinair.app.settings import BackendChoice, Settings, altered, assignments, load
 from pleinair.evals.report import versions, write_report
 from pleinair.evals.reproduce import crossmodal, imagerag, realrag
 from pleinair.evals.reproduce import page as html
-from pleinair.evals.reproduce.estimates import forecast, require_budget
+from pleinair.evals.reproduce.estimates import forecast, ratings, require_budget
 from pleinair.evals.reproduce.experiment import Experiment, Extra, Options, Setup
 from pleinair.evals.reproduce.generate import Studio, Work, generate_all, work_of
-from pleinair.evals.reproduce.plan import DOMAIN, GENERIC, Arm, Line, Queries, Sheet, arms_of, choose
+from pleinair.evals.reproduce.plan import DOMAIN, GENERIC, Arm, Line, Queries, Sheet, arms_of, choose, order
 from pleinair.evals.reproduce.pools import (
     digest_of,
     domain_folder,
@@ -35,14 +36,15 @@ from pleinair.evals.reproduce.records import alone, checked_out, key_of
 from pleinair.evals.reproduce.report import LEFT_OUT, Report, plot, warning, write_markdown
 from pleinair.evals.reproduce.results import cells, failures, measure_all
 from pleinair.evals.reproduce.sources import (
-    attempts,
+    ENGINES,
     find_data_sets,
     missing_data,
-    missing_weights,
+    missing_models,
     require_all,
 )
 from pleinair.evals.run import show_progress
 from pleinair.tools.data_sets.data_set import DataSet
+from pleinair.tools.model_files.hub import NotDownloaded
 from pleinair.tools.types import BadInput, Cancelled, Usage
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ class Plan:
     not_run: Mapping[Arm, str]  # why
     data_sets: Mapping[str, DataSet]
     tests: Mapping[str, Queries]
+    missing: Sequence[str]  # data sets, with what to fetch
 
 
 def reproduce(experiment: Experiment, options: Options) -> None:
@@ -74,21 +77,26 @@ def reproduce(experiment: Experiment, options: Options) -> None:
         BadInput: an option is unusable, something is missing, or money has no limit; nothing was generated.
     """
     settings = load(options.profile, assignments(options.overrides))
+    check(settings)
     plan = plan_of(experiment, settings, options)
     studio = Studio(checked_out(options.out), options.max_usd)
-    works = [_work(experiment, plan, settings, arm, options) for arm in plan.arms]
+    works = [
+        _work(experiment, plan, settings, arm, options) for arm in plan.arms if arm.data_set in plan.tests
+    ]
     setup = Setup(options, settings, plan.data_sets, plan.tests, studio)
-    expected = forecast(studio, works, experiment.samples(setup, works), _calls(plan, setup))
-    sys.stderr.write("".join(f"{line}\n" for line in expected.lines()))
-    scorers, missing = _open_scorers(experiment, settings, options) if works else ([], [])
-    weights = (line for work in works for line in missing_weights(work.settings, settings))
-    missing = [*dict.fromkeys([*missing, *weights])]
+    missing = [*plan.missing, *_missing_models(plan, settings)]
+    scorers, faults = _open_scorers(experiment, settings, options) if plan.arms else ([], [])
+    missing += faults
+    expected = forecast(studio, works, settings, experiment.samples(setup, works), _answers(plan, setup))
     if options.estimate:
-        sys.stderr.write("".join(f"missing: {line}\n" for line in missing))
+        lines = [*expected.lines(), *(f"missing: {line}" for line in missing)]
+        if plan.missing:
+            lines.append("The figures leave out the data sets that are missing.")
+        sys.stderr.write("".join(f"{line}\n" for line in lines))
         return
     require_all(missing)
+    sys.stderr.write("".join(f"{line}\n" for line in expected.lines()))
     require_budget(expected, settings, options.max_usd)
-    check(settings)
     with alone(studio.out):
         _write_pools(plan, works, options)
         generate_all(studio, works, partial(experiment.train, setup))
@@ -125,7 +133,7 @@ def _measure(
         is_published_model=is_published,
         limits=_limits(experiment, plan, options),
         arms={str(work.arm): _changes(work) for work in works},
-        tables=[*tables, *measured],
+        tables=sorted([*tables, *measured], key=lambda pair: order(pair[0].numbers[0])),
         failures=failures(studio, works),
         scorers=[scorer.name for scorer in scorers],
         cost=_cost(studio),
@@ -139,7 +147,7 @@ def plan_of(experiment: Experiment, settings: Settings, options: Options) -> Pla
     """Return what a command does; reads the lists of the data sets and nothing else.
 
     Raises:
-        BadInput: an unknown table, row or data set, or data sets that are missing.
+        BadInput: an unknown table, row or data set, or a folder without any data set.
     """
     extras = experiment.extras(settings, options)
     every = [*experiment.sheets(settings, options), *(each for extra in extras for each in extra.sheets)]
@@ -152,15 +160,15 @@ def plan_of(experiment: Experiment, settings: Settings, options: Options) -> Pla
         accepted = ", ".join(dict.fromkeys(wanted))
         raise BadInput(f"--data-sets {unknown[0]!r}: in no table that was chosen; accepted: {accepted}")
     wanted = [name for name in wanted if not options.data_sets or name in options.data_sets]
+    extras = [extra for extra in extras if {*extra.data_sets} & {*wanted}]
     present, faults = find_data_sets(options.data, wanted)
-    require_all(missing_data(wanted, present, faults))
-    data_sets = {name: present[name] for name in dict.fromkeys(wanted)}
+    data_sets = {name: present[name] for name in dict.fromkeys(wanted) if name in present}
     arms = arms_of(sheets)
-    not_run = {arm: why for arm in arms if (why := _why_not(arm, data_sets, options))}
+    not_run = {arm: why for arm in arms if (why := _why_not(arm, wanted, options))}
     generated = {arm.data_set for arm in arms if arm not in not_run} | {
         name for extra in extras for name in extra.data_sets if name in data_sets
     }
-    tests = {name: experiment.test(data_sets[name], options) for name in data_sets if name in generated}
+    tests = {name: experiment.test(each, options) for name, each in data_sets.items() if name in generated}
     return Plan(
         sheets,
         extras,
@@ -168,6 +176,7 @@ def plan_of(experiment: Experiment, settings: Settings, options: Options) -> Pla
         not_run,
         data_sets,
         tests,
+        missing_data(wanted, present, faults),
     )
 
 
@@ -175,9 +184,9 @@ def _ids(extra: Extra) -> set[str]:
     return {each.id for each in extra.sheets}
 
 
-def _why_not(arm: Arm, data_sets: Mapping[str, DataSet], options: Options) -> str:
+def _why_not(arm: Arm, wanted: Collection[str], options: Options) -> str:
     """Return why an arm is not run, "" if it is."""
-    if arm.data_set not in data_sets:
+    if arm.data_set not in wanted:
         return LEFT_OUT
     if arm.pool.startswith(GENERIC) and options.generic is None:
         return "needs a generic pool, --generic FOLDER"
@@ -224,45 +233,54 @@ def _show(what: str, done: int, total: int) -> None:
     show_progress(f"{what}: {done}/{total}")
 
 
-def _calls(plan: Plan, setup: Setup) -> int:
-    """Return the MLLM calls of further measurements and of a paid score, at most."""
-    images = sum(len(plan.tests[arm.data_set].subjects) for arm in plan.arms)
-    paid = any(text.startswith("gptscore") for text in setup.options.scorers)
-    return sum(extra.calls(setup) for extra in plan.extras) + images * paid
+def _answers(plan: Plan, setup: Setup) -> int:
+    """Return the answers of the MLLM that further measurements and a score ask for, at most."""
+    images = sum(len(plan.tests[arm.data_set].subjects) for arm in plan.arms if arm.data_set in plan.tests)
+    asked = sum(extra.answers(setup) for extra in plan.extras if {*extra.data_sets} & {*plan.tests})
+    return asked + ratings(images, setup.options.scorers)
+
+
+def _missing_models(plan: Plan, settings: Settings) -> list[str]:
+    """Return what the rows and the further measurements lack on this machine."""
+    rows = [altered(settings, line.variant.settings) for line in plan.arms.values()]
+    kinds = {kind for extra in plan.extras for kind in extra.engines}
+    return [*dict.fromkeys(missing_models(rows or [settings], settings, ENGINES if rows else kinds))]
 
 
 def _open_scorers(
     experiment: Experiment, settings: Settings, options: Options
 ) -> tuple[list[Scorer], list[str]]:
-    """Return the scorers, and what is missing of them."""
+    """Return the scorers, and those whose files are not on this machine.
+
+    Raises:
+        BadInput: a scorer is none, or the retrieval's own encoder.
+    """
     from pleinair.evals.scores.open import open_scorer
 
     retriever = encoder_text(settings.encoder)
-    texts = [text for text in options.scorers or experiment.scorers if text != "none"]
-    model = build_backend("mllm", settings.mllm) if any(map(_is_paid, texts)) else None
-    makers = {
-        f"scorer {text}": partial(
-            open_scorer, text, retriever=retriever, model=model, allow_same=options.allow_same
-        )
-        for text in texts
-    }
-    made, faults = attempts(makers)
-    scorers = [scorer for group in made.values() for scorer in group]
+    scorers: list[Scorer] = []
+    missing: list[str] = []
+    has_key = not [*find_missing_keys(settings)]
+    for text in options.scorers or experiment.scorers:
+        is_rating = text == "gptscore"
+        if text == "none" or (is_rating and not has_key):  # the key is missing for more than the score
+            continue
+        model = build_backend("mllm", settings.mllm) if is_rating else None
+        try:
+            scorers += open_scorer(text, retriever=retriever, model=model, allow_same=options.allow_same)
+        except NotDownloaded as error:
+            missing.append(f"scorer {text}: {_how_to_fetch(text, error, options, experiment)}")
+    return scorers, missing
+
+
+def _how_to_fetch(text: str, error: NotDownloaded, options: Options, experiment: Experiment) -> str:
+    """Return what a scorer lacks; of the paper's with size and license, and how its option is written."""
     if options.scorers:
-        return scorers, [f"{name}: {error}" for name, error in faults.items()]
-    return scorers, [
-        _to_fetch(text, experiment.scorers[text]) for text in texts if f"scorer {text}" in faults
-    ]
-
-
-def _to_fetch(text: str, what: str) -> str:
-    """Return what a scorer of the paper lacks: a file of the user's, or a commit of the hub."""
-    place = f"; name its commit: --scorer {text}@COMMIT" if "=" in text else ""
-    return f"scorer {text}: {what}{place}"
-
-
-def _is_paid(text: str) -> bool:
-    return text.startswith("gptscore")
+        return str(error)
+    facts = experiment.scorers[text]
+    if "=" in text:
+        return f"{facts}; {error.remedy.removesuffix('.')}: --scorer {text}@COMMIT"
+    return f"{facts}; name its path: --scorer {text}"
 
 
 def encoder_text(choice: BackendChoice) -> str:
@@ -367,11 +385,6 @@ def _add_options(parser: argparse.ArgumentParser, experiment: Experiment) -> Non
             help="library of images of any kind, such as a part of LAION",
         )
         add("--pool-sizes", default="1000,10000,100000,350000", help="of figure 16, in images (%(default)s)")
-        add(
-            "--vlm-check",
-            action="store_true",
-            help="appendix E.5: 780 decisions of the MLLM, nothing generated",
-        )
     if experiment.paper == "realrag":
         add(
             "--train",
@@ -415,7 +428,6 @@ def read_options(options: argparse.Namespace) -> Options:
         allow_same=options.allow_same_encoder,
         generic=getattr(options, "generic", None),
         pool_sizes=tuple(map(int, sizes)),
-        vlm_check=getattr(options, "vlm_check", False),
         training=tuple(getattr(options, "train", ())),
         max_usd=options.max_usd,
         estimate=options.estimate,

@@ -49,7 +49,10 @@ def decisions(settings: Settings, options: Options) -> Extra:
     return Extra(
         sheets=(_sheet(settings),),
         data_sets=(DATA_SET,),
-        calls=lambda setup: sum(_key(setup, each) not in setup.studio.records for each in _questions(setup)),
+        engines=("mllm",),
+        answers=lambda setup: sum(
+            _key(setup, each) not in setup.studio.records for each in _questions(setup)
+        ),
         measure=_measure,
     )
 
@@ -78,7 +81,9 @@ def _key(setup: Setup, question: _Question) -> str:
 
 def _measure(setup: Setup) -> list[Measured]:
     questions, each = list(_questions(setup)), _sheet(setup.settings)
-    rights = [_is_right(setup, question, done) for done, question in enumerate(questions, 1)]
+    rights = [
+        _is_right(setup, question, f"{done}/{len(questions)}") for done, question in enumerate(questions, 1)
+    ]
     line = each.lines[0]
     cells = []
     for column in each.columns:
@@ -104,7 +109,7 @@ def _measure(setup: Setup) -> list[Measured]:
     return [(each, cells)]
 
 
-def _is_right(setup: Setup, question: _Question, done: int) -> bool:
+def _is_right(setup: Setup, question: _Question, done: str) -> bool:
     """Return whether the model decides right, asked now or before; to decline is wrong."""
     studio, key = setup.studio, _key(setup, question)
     entry = studio.records.get(key)

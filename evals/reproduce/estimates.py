@@ -6,14 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from pleinair.app.estimate.cost import Range
+from pleinair.app.estimate.cost import Range, cost_of_calls, product
 from pleinair.app.estimate.estimate import Estimate, estimate_of
+from pleinair.app.estimate.imagerag import REPAIRED
+from pleinair.app.estimate.tokens import tokens_of_call
 from pleinair.app.paths import places
 from pleinair.app.runs.prices import is_hosted, is_paid, require_prices
 from pleinair.app.runs.request import DrawRequest
 from pleinair.app.settings import Settings
 from pleinair.evals.reproduce.generate import Studio, Work
-from pleinair.tools.types import BadInput
+from pleinair.evals.scores.gptscore import QUESTIONS
+from pleinair.tools.types import BadInput, Usage
 
 _DRAFTS = ("direct", "imagerag")  # graphs whose first image of a prompt is the same one
 
@@ -30,7 +33,7 @@ class Forecast:
     seconds: Range
     usd: Range
     is_paid: bool
-    extra_calls: int = 0  # MLLM calls of other measurements and of a score, among `calls`
+    answers: int = 0  # of the MLLM for other measurements and for a score, whose calls are among `calls`
 
     def lines(self) -> Iterator[str]:
         """Yield the lines for a terminal."""
@@ -43,8 +46,19 @@ class Forecast:
         yield self.usd.line("US dollars")
 
 
-def forecast(studio: Studio, works: Sequence[Work], samples: int = 0, extra_calls: int = 0) -> Forecast:
-    """Estimate what the arms lack; writes nothing and builds no engine."""
+def forecast(
+    studio: Studio, works: Sequence[Work], settings: Settings, samples: int = 0, answers: int = 0
+) -> Forecast:
+    """Estimate what the arms lack; writes nothing and builds no engine.
+
+    Args:
+        studio: entries of earlier commands.
+        works: the arms.
+        settings: of all arms.
+        samples: images that a training generates.
+        answers: of the MLLM that no arm asks for; they are priced as ImageRAG's.
+    """
+    others = Range(low=answers, high=REPAIRED * answers)
     left = [(work, len(studio.left(work))) for work in works]
     parts = [(work, count, _estimate(work)) for work, count in left if count]
     return Forecast(
@@ -52,13 +66,34 @@ def forecast(studio: Studio, works: Sequence[Work], samples: int = 0, extra_call
         done=sum(len(work.subjects) for work in works) - sum(count for _, count in left),
         images=_images(studio, parts, samples),
         samples=samples,
-        calls=_plus(_sum([_times(part.calls, count) for _, count, part in parts]), extra_calls),
-        seconds=_seconds(studio, parts),
-        usd=_sum([_times(part.usd, count) for _, count, part in parts]),
+        calls=_sum([*(_times(part.calls, count) for _, count, part in parts), others]),
+        seconds=_sum([_seconds(studio, parts), _seconds_of(studio, others)]),
+        usd=_sum([*(_times(part.usd, count) for _, count, part in parts), _usd_of(settings, others)]),
         is_paid=any(_is_paid(work.settings, part) for work, _, part in parts)
-        or bool(extra_calls and works and is_hosted(works[0].settings.mllm)),
-        extra_calls=extra_calls,
+        or bool(answers and is_hosted(settings.mllm)),
+        answers=answers,
     )
+
+
+def _usd_of(settings: Settings, calls: Range) -> Range:
+    """Estimate the US dollars of MLLM calls outside of graphs."""
+    return cost_of_calls(settings.mllm, calls, Range(), (), tokens_of_call("imagerag", "", settings.mllm))
+
+
+def _seconds_of(studio: Studio, calls: Range) -> Range:
+    """Estimate the seconds of MLLM calls outside of graphs by those of this folder."""
+    if not calls.high:
+        return Range(low=0, high=0)
+    usages = [Usage(**entry["usage"]) for entry in studio.records if "seconds" not in entry]
+    past = [usage.seconds / usage.mllm_calls for usage in usages if usage.mllm_calls]
+    if not past:
+        return Range(note="no answer of the MLLM was measured in this folder yet")
+    return product(calls, median(past), median(past), "", 2)
+
+
+def ratings(images: int, scorers: Sequence[str]) -> int:
+    """Return the answers that rate so many images, if a language model is among the scorers."""
+    return images * len(QUESTIONS) if "gptscore" in scorers else 0
 
 
 def _estimate(work: Work) -> Estimate:
@@ -131,7 +166,7 @@ def require_budget(forecast: Forecast, settings: Settings, max_usd: float | None
     if max_usd is not None:
         limited = settings.budget.model_copy(update={"usd": max_usd})
         require_prices(settings.model_copy(update={"budget": limited}))
-    elif forecast.is_paid and (forecast.runs or forecast.extra_calls):
+    elif forecast.is_paid and (forecast.runs or forecast.answers):
         raise BadInput(
             f"Profile {settings.profile!r}: its generator or its MLLM costs money, and there is no limit.",
             f"Pass --max-usd; the estimate is {forecast.usd.text} US dollars.",

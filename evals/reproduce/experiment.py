@@ -11,6 +11,7 @@ from pleinair.app.settings import Settings
 from pleinair.evals.reproduce.plan import Line, Queries, Sheet
 from pleinair.evals.reproduce.published import Paper
 from pleinair.tools.data_sets.data_set import DataSet
+from pleinair.tools.registry import Kind
 
 if TYPE_CHECKING:
     from pleinair.evals.reproduce.generate import Studio, Work
@@ -37,7 +38,6 @@ class Options:
     allow_same: bool = False
     generic: Path | None = None
     pool_sizes: tuple[int, ...] = ()
-    vlm_check: bool = False
     training: tuple[str, ...] = ()  # options of RealRAG's training
     max_usd: float | None = None
     estimate: bool = False
@@ -57,11 +57,12 @@ class Setup:
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """Measurement that generates nothing: its tables, the MLLM calls that it may take, and how it is made."""
+    """Measurement without images: its tables, the answers of the MLLM that it lacks, and how it is made."""
 
     sheets: tuple[Sheet, ...]
     data_sets: tuple[str, ...]
-    calls: Callable[[Setup], int]
+    engines: tuple[Kind, ...]  # that it uses
+    answers: Callable[[Setup], int]
     measure: Callable[[Setup], list[Measured]]
 
 

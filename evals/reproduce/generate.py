@@ -16,7 +16,7 @@ from pleinair.agent.state import Output, changed
 from pleinair.app.engines import build
 from pleinair.app.paths import places
 from pleinair.app.settings import Settings, altered
-from pleinair.evals.papers.bench import CachedGenerator, request_key
+from pleinair.evals.papers.bench import request_key
 from pleinair.evals.reproduce.plan import Arm, Line, Subject
 from pleinair.evals.reproduce.records import Entry, Records, key_of
 from pleinair.evals.run import STEPS, show_progress
@@ -50,43 +50,35 @@ class Clock:
     saved: float = 0.0
 
 
-class _Counted:
-    """Generator that counts the images that it makes, and records the seconds of each."""
+class TimedGenerator:
+    """Generator that makes no image twice: one that is served again costs the seconds that it took."""
 
-    def __init__(self, generator: Generator, clock: Clock) -> None:
-        self._generator, self._clock = generator, clock
+    def __init__(self, generator: Generator, store: ArtifactStore, clock: Clock) -> None:
+        self._generator, self._store, self._clock = generator, store, clock
 
     @property
     def capabilities(self) -> Capabilities:
+        """Return the generator's capabilities."""
         return self._generator.capabilities
 
     def generate(
         self, request: GenerateRequest, images: Sequence[Image], on_step: Callable[[int, int], None]
     ) -> Image:
-        started = perf_counter()
-        image = self._generator.generate(request, images, on_step)
-        self._clock.made += 1
-        key = request_key(self.capabilities.id, request)
-        self._clock.drawn.add(key, seconds=round(perf_counter() - started, 3))
-        return image
+        """Generate an image, or open that of an equal request of this or an earlier command."""
+        key, clock = request_key(self.capabilities.id, request), self._clock
+        made = clock.made
 
+        def make() -> Image:
+            started = perf_counter()
+            image = self._generator.generate(request, images, on_step)
+            clock.made += 1
+            clock.drawn.add(key, seconds=round(perf_counter() - started, 3))
+            return image
 
-class _Charged:
-    """Generator that adds the seconds of an image that is served again, as if it had been made."""
-
-    def __init__(self, generator: Generator, clock: Clock) -> None:
-        self._generator, self._clock = generator, clock
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self._generator.capabilities
-
-    def generate(
-        self, request: GenerateRequest, images: Sequence[Image], on_step: Callable[[int, int], None]
-    ) -> Image:
-        drawn = self._clock.drawn.get(request_key(self.capabilities.id, request))
-        self._clock.saved += drawn["seconds"] if drawn else 0.0
-        return self._generator.generate(request, images, on_step)
+        picture = self._store.once(key, make)
+        if clock.made == made and (drawn := clock.drawn.get(key)):
+            clock.saved += drawn["seconds"]
+        return self._store.open(picture)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +178,7 @@ class Studio:
 
     def _context(self, settings: Settings) -> Context:
         context = build(settings, places(settings.paths.home), self.store)
-        cached = CachedGenerator(_Counted(context.generator, self.clock), self.store)
-        return replace(context, generator=_Charged(cached, self.clock))
+        return replace(context, generator=TimedGenerator(context.generator, self.store, self.clock))
 
     def _generate(self, work: Work, subject: Subject, graph: Any, context: Context) -> Entry:
         key, started, saved = work.key(subject), perf_counter(), self.clock.saved

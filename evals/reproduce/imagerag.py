@@ -58,8 +58,6 @@ def _second(settings: Settings) -> BackendChoice:
 
 def sheets(settings: Settings, options: Options) -> list[Sheet]:
     """Return the tables; without a generic pool those that use one search the data set's own."""
-    if options.vlm_check:
-        return []
     generic = options.generic is not None
     base, captions = Variant("base", "direct"), Variant("captions", "imagerag")
     pool = GENERIC if generic else DOMAIN
@@ -142,9 +140,8 @@ def class_test(data_set: DataSet, options: Options) -> Queries:
 
 
 def extras(settings: Settings, options: Options) -> Sequence[Extra]:
-    """Return the decisions of appendix E.5 where they are asked for."""
-    named = any(text.removeprefix("imagerag/").startswith("E.5") for text in options.only)
-    return (decisions(settings, options),) if options.vlm_check or named else ()
+    """Return the decisions of appendix E.5."""
+    return (decisions(settings, options),)
 
 
 EXPERIMENT = Experiment(
@@ -159,6 +156,6 @@ EXPERIMENT = Experiment(
         "dino:FOLDER": "facebook/dino-vits16, 87 MB; license: Apache-2.0",
     },
     generators=GENERATORS,
-    numbers=("1", "2", "3", "4", "5", "6", "8", "16", "E.5"),
+    numbers=("1", "2", "3", "4", "5", "6", "7", "8", "16", "E.5"),
     extras=extras,
 )

@@ -89,6 +89,24 @@ class Sheet:
     lines: tuple[Line, ...]
 
     @property
+    def numbers(self) -> list[str]:
+        """Return the numbers of the paper's table, of which one may have several: 6 and 7."""
+        return self.printed.number.split(" and ") if self.printed else [self.id.partition("/")[2]]
+
+    @property
+    def name(self) -> str:
+        """Return what the paper calls it: "Tables 6 and 7", "Appendix E.5" or "Figure 16"."""
+        text = " and ".join(self.numbers)
+        if self.printed is None:
+            return f"Figure {text.removeprefix('F')}"
+        return f"{'Table' if text[0].isdigit() else 'Appendix'}{'s' if len(self.numbers) > 1 else ''} {text}"
+
+    @property
+    def is_generated(self) -> bool:
+        """Return whether the figures are of generated images, and not of another model's answers."""
+        return any(line.variant.graph for line in self.lines)
+
+    @property
     def printed(self) -> Published | None:
         """Return the paper's table; None for what the paper has as a plot only."""
         return published().get(self.id)
@@ -120,21 +138,22 @@ def choose(sheets: Sequence[Sheet], only: Sequence[str], paper: Paper) -> list[S
     wanted = [_wanted(text, sheets, paper) for text in only]
     chosen = []
     for each in sheets:
-        rows = {row for table, row in wanted if table in ("", _number(each))}
+        rows = {row for table, row in wanted if table in ("", *each.numbers)}
         lines = tuple(line for line in each.lines if "" in rows or line.variant.name in rows)
         if lines:
             chosen.append(replace(each, lines=lines))
     return chosen
 
 
-def _number(each: Sheet) -> str:
-    return each.id.partition("/")[2]
+def order(number: str) -> tuple[bool, int, str]:
+    """Return what puts the numbers of tables into their order, with appendices and figures at the end."""
+    return not number.isdigit(), int(number) if number.isdigit() else 0, number
 
 
 def _wanted(text: str, sheets: Sequence[Sheet], paper: Paper) -> tuple[str, str]:
     """Return a table's number and a row's name, "" for any."""
     table, _, row = text.strip().removeprefix(f"{paper}/").partition(":")
-    numbers = [_number(each) for each in sheets]
+    numbers = sorted({number for each in sheets for number in each.numbers}, key=order)
     rows = list(dict.fromkeys(line.variant.name for each in sheets for line in each.lines))
     if table in rows and not row:
         return "", table

@@ -158,7 +158,7 @@ EXPERIMENT = Experiment(
         "fid:WEIGHTS.pth": "torch-fidelity's weights-inception-2015-12-05-6726825d.pth, 95 MB; Apache-2.0",
     },
     generators=GENERATORS,
-    numbers=("1", "2", "3", "5"),
+    numbers=("1", "2", "3", "4", "5"),
     images=IMAGES,
     joined=True,
     changes=retriever,

@@ -29,6 +29,7 @@ from pleinair.evals.scores.recall import ranks
 from pleinair.tools.crossmodal import list_subqueries
 from pleinair.tools.data_sets.data_set import DataSet, Example
 from pleinair.tools.data_sets.library import write_library
+from pleinair.tools.registry import Kind
 from pleinair.tools.retrieval.crossmodal.sparse import satisfaction
 from pleinair.tools.types import ModelFault, Refused, Usage
 
@@ -48,12 +49,13 @@ _ENCODERS = {"vit-l-14": "CLIP ViT-L/14", "so400m-14-siglip-384": "SigLIP SO400M
 
 def recall(settings: Settings) -> Extra:
     """Return the measurement of table 1; `--limit` is the number of images."""
-    return Extra((_recall_sheet(settings),), DATA_SETS, _calls, _measure_recall)
+    engines: tuple[Kind, ...] = ("encoder", "mllm") if _adaptor(settings) else ("encoder",)
+    return Extra((_recall_sheet(settings),), DATA_SETS, engines, _answers, _measure_recall)
 
 
 def cost(settings: Settings) -> Extra:
     """Return the measurement of table 3."""
-    return Extra((_cost_sheet(settings),), DATA_SETS[:1], lambda setup: 0, _measure_cost)
+    return Extra((_cost_sheet(settings),), DATA_SETS[:1], ("encoder",), lambda setup: 0, _measure_cost)
 
 
 def _encoder_row(settings: Settings) -> str:
@@ -83,8 +85,8 @@ def _adaptor(settings: Settings) -> str:
     return settings.crossmodal.adaptor
 
 
-def _calls(setup: Setup) -> int:
-    """Return the calls that break queries down: only the adaptor needs sub-queries."""
+def _answers(setup: Setup) -> int:
+    """Return the answers that break queries down: only the adaptor needs sub-queries."""
     if not _adaptor(setup.settings):
         return 0
     queries = [query for name in DATA_SETS if name in setup.data_sets for query in _longest(setup, name)]

@@ -55,13 +55,15 @@ def write_markdown(report: Report) -> str:
     lines = [*_opening(report)]
     for each, cells in report.tables:
         lines += ["", *_table(each, cells, report)]
-    return "\n".join((*lines, "", *_settings(report))) + "\n"
+    if report.arms:
+        lines += ["", *_settings(report)]
+    return "\n".join(lines) + "\n"
 
 
 def warning(report: Report) -> str:
     """Return what keeps the figures from being compared with the paper's, "" for nothing."""
     reasons = []
-    if not report.is_published_model:
+    if report.arms and not report.is_published_model:
         reasons.append(f"the images are by {report.model}, which the paper does not use")
     reasons += report.limits
     if not reasons:
@@ -75,9 +77,12 @@ def _opening(report: Report) -> Iterator[str]:
         yield f"{text}\n"
     yield "Ours are means with 95 % intervals by a bootstrap over groups (classes, species or artists); the"
     yield "paper's ± are standard errors. Not all of its scorers are named, so values may differ."
-    yield f"Published figures are of {report.generator}. Seed {report.seed}.\n"
+    if report.arms:
+        yield f"Published figures of images are of {report.generator}."
+    yield f"Seed {report.seed}.\n"
     yield f"```sh\n{report.command}\n```\n"
-    yield f"Generator {report.model}, {report.engines}. Scores: {'; '.join(report.scorers) or 'none'}.\n"
+    generator = f"Generator {report.model}" if report.arms else "No generator"
+    yield f"{generator}, {report.engines}. Scores: {'; '.join(report.scorers) or 'none'}.\n"
     yield f"Cost: {', '.join(f'{name} {value:,.6g}' for name, value in report.cost.items())}.\n"
     yield ", ".join(f"{name} {number}" for name, number in report.versions.items())
     for arm, count in report.failures.items():
@@ -85,9 +90,7 @@ def _opening(report: Report) -> Iterator[str]:
 
 
 def _table(each: Sheet, cells: Sequence[Cell], report: Report) -> Iterator[str]:
-    _, _, number = each.id.partition("/")
-    name = f"Table {each.printed.number}" if each.printed else f"Figure {number}"
-    yield f"## {name}: {each.title}\n"
+    yield f"## {each.name}: {each.title}\n"
     printed = each.printed
     for note in printed.notes if printed else ():
         yield f"- {note}"
@@ -95,7 +98,7 @@ def _table(each: Sheet, cells: Sequence[Cell], report: Report) -> Iterator[str]:
         yield f"- {group}"
     if printed and printed.notes or _few(cells):
         yield ""
-    yield from table(_rows(cells, report))
+    yield from table(_rows(cells, is_comparable=report.is_published_model or not each.is_generated))
     left_out = list(dict.fromkeys(cell.data_set for cell in cells if cell.why == LEFT_OUT))
     if left_out:
         yield f"\nNot run, {LEFT_OUT}: {', '.join(left_out)}."
@@ -120,12 +123,12 @@ def _few(cells: Sequence[Cell]) -> list[str]:
     ]
 
 
-def _rows(cells: Sequence[Cell], report: Report) -> Iterator[dict[str, object]]:
-    """Yield a row a cell; a difference is shown only for the paper's own generator."""
+def _rows(cells: Sequence[Cell], is_comparable: bool) -> Iterator[dict[str, object]]:
+    """Yield a row a cell; a difference of images is shown only for the paper's own generator."""
     for cell in cells:
         if cell.why == LEFT_OUT:
             continue
-        difference = cell.difference if report.is_published_model else None
+        difference = cell.difference if is_comparable else None
         yield {
             "row": cell.row,
             "data set": cell.data_set,

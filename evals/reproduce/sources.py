@@ -1,19 +1,24 @@
-"""Data sets in the user's folders, and one message about everything that is missing."""
+"""Data sets in the user's folders, and one message about everything that is missing: data, weights, keys."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from pleinair.app.models.inventory import ProfileModel, is_absent, profile_models
+from pleinair.app.models.inventory import ProfileModel, find_missing_files, profile_models
+from pleinair.app.models.ready import find_missing_keys
 from pleinair.app.settings import BackendChoice, Settings
 from pleinair.tools.data_sets.data_set import DataSet
 from pleinair.tools.data_sets.recognise import LAYOUTS, recognise_all
-from pleinair.tools.types import BadInput, PleinairError
+from pleinair.tools.registry import Kind
+from pleinair.tools.types import BadInput
 
-T = TypeVar("T")
+ENGINES: tuple[Kind, ...] = ("generator", "encoder", "mllm")
+_KINDS: Mapping[str, Kind] = {
+    "encoder": "encoder",
+    "mllm": "mllm",
+}  # by a model's role; others: the generator
 
 
 def find_data_sets(
@@ -48,49 +53,67 @@ def missing_data(
     ]
 
 
-def missing_weights(settings: Settings, profile: Settings) -> list[str]:
-    """Return what the models of a row lack on this machine; those of the profile are pulled with it."""
-    try:
-        models = profile_models(settings)
-    except PleinairError as error:
-        return [str(error)]
-    second = settings.encoder if settings.encoder != profile.encoder else settings.retrieval.second
+def missing_models(
+    rows: Iterable[Settings], profile: Settings, kinds: Collection[Kind] = ENGINES
+) -> Iterator[str]:
+    """Yield what the engines of some kinds lack on this machine: keys, and files of models.
+
+    Args:
+        rows: settings of each row.
+        profile: the settings of all rows, whose models are fetched with the profile.
+        kinds: of the engines that are used.
+
+    Raises:
+        BadInput: arguments that a backend refuses.
+    """
+    for fault in find_missing_keys(profile):
+        if str(fault).partition(":")[0] in kinds:
+            yield str(fault)
     own = {model.model for model in profile_models(profile)}
-    return [
-        _to_pull(model, settings.profile, None if model.model in own else second)
-        for model in models
-        if (model.on_hub and not model.revision) or is_absent(model)
-    ]
+    for settings in rows:
+        second = settings.encoder if settings.encoder != profile.encoder else settings.retrieval.second
+        for model in profile_models(settings):
+            if _KINDS.get(model.role, "generator") in kinds and _is_missing(model):
+                yield _to_fetch(model, settings.profile, None if model.model in own else second)
 
 
-def _to_pull(model: ProfileModel, profile: str, second: BackendChoice | None) -> str:
+def _is_missing(model: ProfileModel) -> bool:
+    """Return whether a model of the hub has no commit or lacks files; raise `BadInput` for a wrong folder."""
+    if model.kind == "elsewhere":
+        return False
+    if model.on_hub:
+        return not model.revision or bool(find_missing_files(model)[0])
+    return model.source().local_folder() is None
+
+
+def _to_fetch(model: ProfileModel, profile: str, second: BackendChoice | None) -> str:
     """Return how to fetch a model; a second encoder is a setting of its own."""
-    license = f"; license: {model.license}" if model.license else ""
-    command = f"pleinair models pull {profile}"
+    command, role = f"pleinair models pull {profile}", model.role
+    license = model.license or "shown there, too"
     if second is None:
-        return f"{model.role} {model.model}: `{command}` shows its size, fetches and checks it{license}"
+        return f"{role} {model.model}: `{command}` shows its size, fetches and checks it; license: {license}"
     table = ", ".join(f"{key}={json.dumps(value)}" for key, value in second.model_dump().items())
     setting = f"--set 'retrieval.second={{{table}}}'"
-    return f"second encoder {model.model}: `{command} {setting}`, and the same --set here{license}"
-
-
-def attempts(makers: Mapping[str, Callable[[], T]]) -> tuple[dict[str, T], dict[str, PleinairError]]:
-    """Return what could be made, and the errors of the others."""
-    made: dict[str, T] = {}
-    faults: dict[str, PleinairError] = {}
-    for name, make in makers.items():
-        try:
-            made[name] = make()
-        except PleinairError as error:
-            faults[name] = error
-    return made, faults
+    return (
+        f"second {role} {model.model}: `{command} {setting}` shows its size and fetches it, and this command "
+        f"needs the same --set; license: {license}"
+    )
 
 
 def require_all(missing: Sequence[str]) -> None:
     """Raise `BadInput` with everything that is missing at once."""
-    if missing:
-        lines = "".join(f"\n  {line}" for line in missing)
-        raise BadInput(
-            f"{len(missing)} things are missing, and nothing was generated:{lines}",
-            "Fetch them, or leave them out: by --only (tables, rows), --data-sets, --scorer.",
+    if not missing:
+        return
+    leave_out = [
+        f"{option} ({what})"
+        for option, what, start in (
+            ("--data-sets", "data sets", "data set "),
+            ("--scorer", "scores, or none", "scorer "),
         )
+        if any(line.startswith(start) for line in missing)
+    ]
+    lines = "".join(f"\n  {line}" for line in missing)
+    raise BadInput(
+        f"Nothing was generated, since this is missing:{lines}\n"
+        f"Provide it, or leave it out by {', '.join([*leave_out, '--only (tables and rows)'])}."
+    )

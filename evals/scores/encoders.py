@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.evals.scores.weights import device_of, digest_of
 from pleinair.tools.model_files.folders import locate
+from pleinair.tools.model_files.hub import NotDownloaded
 from pleinair.tools.model_files.open_clip import LOCAL, PINNED, WEIGHTS, hub_location
 from pleinair.tools.types import BadInput
 
@@ -47,12 +48,13 @@ class DinoEncoder:
             device: a torch device, or `auto` for CUDA if there is one.
 
         Raises:
-            BadInput: the folder contains no such model.
+            NotDownloaded: there is no such folder.
+            BadInput: it contains no such model.
         """
         from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
         if not Path(folder).is_dir():
-            raise BadInput(f"{kind}: {folder!r} is not a folder.", f"Fetch {_FETCH[kind]}.")
+            raise NotDownloaded(f"{kind}: {folder!r} is not a folder.", f"Fetch {_FETCH[kind]}.")
         try:
             found = AutoConfig.from_pretrained(folder, local_files_only=True).model_type
             if found not in _TYPES[kind]:
@@ -98,7 +100,8 @@ def open_clip_encoder(text: str, retriever: str = "", *, allow_same: bool = Fals
         allow_same: accept the retrieval's encoder too.
 
     Raises:
-        BadInput: it is the retrieval's encoder by name or weights, or cannot be opened.
+        NotDownloaded: it is not on this machine, or no commit of it is named.
+        BadInput: it is the retrieval's encoder by name or weights, or is no model of open_clip.
     """
     if not allow_same and retriever and _names(text) & _names(retriever):
         raise _same(text, retriever)
@@ -120,9 +123,23 @@ def _same(text: str, retriever: str) -> BadInput:
 def _open(text: str) -> OpenClipEncoder:
     from pleinair.tools.retrieval.encoder import OpenClipEncoder
 
-    name, _, commit = text.partition("@") if not text.startswith(LOCAL) else (text, "", "")
-    model, _, weights = name.partition("=") if not text.startswith(LOCAL) else (text, "", "")
-    return OpenClipEncoder(model, weights, commit=commit)
+    if text.startswith(LOCAL):
+        return OpenClipEncoder(text, "")
+    name, _, commit = text.partition("@")
+    model, _, weights = name.partition("=")
+    hub_id, commit = hub_location({"model": model, "revision": weights, "commit": commit})
+    if not commit:
+        raise NotDownloaded(
+            f"{text}: wanted a commit of {hub_id}, 40 hexadecimal digits, as {text}@COMMIT",
+            f"`hf download {hub_id}` fetches it and prints a path that ends in the commit.",
+        )
+    try:
+        return OpenClipEncoder(model, weights, commit=commit)
+    except NotDownloaded as error:
+        raise NotDownloaded(
+            f"{text}: {hub_id} at {commit} is not complete on this machine",
+            f"`hf download {hub_id} --revision {commit}` fetches it.",
+        ) from error
 
 
 def _names(text: str) -> set[str]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pleinair.tools.model_files.hub import NotDownloaded
 from pleinair.tools.types import BadInput
 
 
@@ -15,14 +16,15 @@ def read_weights(path: str, scorer: str, remedy: str) -> dict[str, Any]:
     """Read a state dictionary, tensors by name, from a `.safetensors` file or one that torch has saved.
 
     Raises:
-        BadInput: there is no such file, or it holds anything but tensors; with the remedy.
+        NotDownloaded: there is no such file.
+        BadInput: it holds anything but tensors; with the remedy, too.
     """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not Path(path).is_file():
-        raise BadInput(f"{scorer}: {path!r} is not a file.", remedy)
+        raise NotDownloaded(f"{scorer}: {path!r} is not a file.", remedy)
     try:
         if path.endswith(".safetensors"):
             return dict(load_file(path))

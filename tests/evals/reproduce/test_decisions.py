@@ -31,14 +31,18 @@ def test_every_class_is_asked_for_alone_with_each_other_and_in_place_of_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_data(tmp_path / "data", "inaturalist", train=1, test=1)
-    out, words = tmp_path / "out", ("--vlm-check", "--data-sets", "inaturalist")
+    out, words = tmp_path / "out", ("--only", "E.5", "--data-sets", "inaturalist")
     without = command(data, out, *words, "--estimate")
     without = [word for word in without if word not in ("--scorer", "none")]  # decisions need no weights
     assert main(without) == 0
     assert "missing" not in capsys.readouterr().err
     assert main(command(data, out, *words, "--estimate")) == 0
-    assert "MLLM calls  15" in capsys.readouterr().err
+    text = capsys.readouterr().err
+    assert "MLLM calls  15 to 30" in text and "seconds     unknown" in text
     assert main(command(data, out, *words)) == 0
+    page = (out / "imagerag.md").read_text("utf-8")
+    assert "## Appendix E.5: " in page and "Settings of the rows" not in page
+    assert "which the paper does not use" not in page  # it is about images
     entries = list(Records(out / "records.jsonl"))
     assert len(entries) == 3 + 6 + 6 and not (out / "images/steps").exists()
     names = [entry["prompt"] for entry in entries if " and " not in entry["prompt"]]
@@ -55,7 +59,16 @@ def test_every_class_is_asked_for_alone_with_each_other_and_in_place_of_it(
             and (column != "a photo of a Y" or entry not in own(entries))
         ]
         assert by_column[column]["mean"] == pytest.approx(100 * sum(right) / len(right))
+    (out / "records.jsonl").write_text("".join(f"{json.dumps(entry)}\n" for entry in entries[:5]), "utf-8")
+    capsys.readouterr()
+    assert main(command(data, out, *words, "--estimate")) == 0
+    text = capsys.readouterr().err
+    low, high = (float(part) for part in text.split("\nseconds", 1)[1].split("\n")[0].split(" to "))
+    asked = sorted(entry["usage"]["seconds"] for entry in entries[:5])
+    assert "MLLM calls  10 to 20" in text and low == pytest.approx(10 * asked[2], abs=0.011) and high > low
+    assert main(command(data, out, *words)) == 0
     lines = (out / "records.jsonl").read_text("utf-8")
+    assert len(lines.splitlines()) == 15
     assert main(command(data, out, *words)) == 0
     assert (out / "records.jsonl").read_text("utf-8") == lines
 
@@ -76,3 +89,18 @@ def test_a_model_that_costs_money_needs_a_limit_and_a_price(
     assert main(command(data, tmp_path / "out", *words, "--max-usd", "1")) == 1
     assert "no price is known" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_decisions_and_ratings_that_cost_money_need_a_limit_and_are_priced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    data, out = write_data(tmp_path / "data", "inaturalist", train=1, test=1), tmp_path / "out"
+    paid = ["--data-sets", "inaturalist", "--set", 'mllm={backend="openai",model="gpt-5.4-mini"}']
+    assert main(command(data, out, "--only", "E.5", *paid)) == 1
+    text = capsys.readouterr().err
+    assert "US dollars  0.0" in text and "Pass --max-usd; the estimate is 0.0" in text
+    assert main(command(data, out, "--only", "2:base", *paid, "--scorer", "gptscore")) == 1
+    text = capsys.readouterr().err
+    assert "MLLM calls  6 to 12" in text and "Pass --max-usd" in text  # two questions on each of three images
+    assert not out.exists()

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from pleinair.evals.papers.bench import CachedGenerator, request_key
-from pleinair.evals.reproduce.generate import Clock, _Charged, _Counted
+from pleinair.evals.papers.bench import request_key
+from pleinair.evals.reproduce.generate import Clock, TimedGenerator
 from pleinair.evals.reproduce.records import Records
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Capabilities, GenerateRequest
@@ -28,8 +28,7 @@ class Grey:
 def generate(folder: Path, request: GenerateRequest) -> Clock:
     """Generate by new engines over a folder, as each command does; return their clock."""
     clock = Clock(Records(folder / "drawn.jsonl"))
-    cached = CachedGenerator(_Counted(Grey(), clock), ArtifactStore(folder / "images"))
-    _Charged(cached, clock).generate(request, [], lambda *_: None)
+    TimedGenerator(Grey(), ArtifactStore(folder / "images"), clock).generate(request, [], lambda *_: None)
     return clock
 
 

@@ -104,7 +104,7 @@ def test_the_encoder_of_the_runs_is_refused(
         ("fid:none.pth", "Fetch `weights-inception-2015-12-05-6726825d.pth` (95 MB, Apache-2.0)"),
         ("style:none.pth", "Fetch torchvision's `vgg19-dcbb9e9d.pth` (575 MB"),
         ("dinov2:none", "Fetch facebook/dinov2-large (1.2 GB, Apache-2.0)"),
-        ("clip:ViT-B-32=nobody", "ViT-B-32 has no weights 'nobody'"),
+        ("clip:ViT-B-32=nobody", "open_clip knows no weights 'nobody' of ViT-B-32"),
         ("eye", "'eye' is no scorer. Accepted:"),
     ],
 )
