@@ -6,6 +6,7 @@ Sub-queries that no caption contains are retrieved by their looks, with the loop
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import compress, islice
 from time import perf_counter
 from typing import Annotated
@@ -39,7 +40,7 @@ from pleinair.agent.state import (
     changed,
 )
 from pleinair.tools import crossmodal
-from pleinair.tools.retrieval.crossmodal.dense import SearchScorer
+from pleinair.tools.retrieval.crossmodal.dense import LazyScorer, SearchScorer
 from pleinair.tools.retrieval.crossmodal.joint import Joint, retrieve_jointly
 from pleinair.tools.retrieval.crossmodal.sparse import satisfaction
 from pleinair.tools.retrieve import excluding, no_retrieval, unlicensed_of
@@ -84,12 +85,16 @@ def decompose(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     """Split the prompt into sub-queries unless the caller did; a declined prompt ends the run."""
     if state.concepts or state.limit(IMAGE_AND_CRITIQUE):
         return {}
+    context = runtime.context
+    if context.crossmodal.dense and isinstance(context.scorer, LazyScorer):
+        with suppress(NoLibrary):  # the search abstains
+            context.scorer.open()  # an adaptor of another encoder is refused before the MLLM is paid
     try:
         subqueries, usage = crossmodal.list_subqueries(
             state.prompt,
-            model=runtime.context.model,
+            model=context.model,
             calls=state.calls_left,
-            decomposition=runtime.context.crossmodal.decomposition,
+            decomposition=context.crossmodal.decomposition,
         )
     except Refused as refusal:
         return changed(outcome=Outcome(ending="refused", reason=str(refusal)), usage=[refusal.spent])

@@ -25,6 +25,7 @@ from pleinair.tools.generate import check_options
 from pleinair.tools.http.support import SUPPORT
 from pleinair.tools.locks import Once
 from pleinair.tools.model_files.folders import locate
+from pleinair.tools.crossmodal import require_adaptor
 from pleinair.tools.realrag import Training, declared_training, require_generator, search_away, training_of
 from pleinair.tools.registry import Kind, did_you_mean, names
 from pleinair.tools.retrieval.compose import (
@@ -137,7 +138,7 @@ def check(settings: Settings) -> None:
             declared(kind, choice)
     _check_retrieval(settings)
     if settings.crossmodal.adaptor:
-        locate(settings.crossmodal.adaptor, "crossmodal.adaptor")
+        require_adaptor(locate(settings.crossmodal.adaptor, "crossmodal.adaptor"))
     for folder in settings.library.folders:
         if not Path(folder).expanduser().is_dir():
             raise BadInput(f"library.folder = {folder!r}: no such folder; accepted: a folder, or 'pocket'")

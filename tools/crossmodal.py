@@ -9,6 +9,7 @@ no comma splits an entity. Captions for images without one are ours: the paper h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 Template = Literal["use_only", "plain"]
 Decomposition = Literal["published", "whole_phrases"]
 
+ADAPTOR_FILES = ("config.json", "model.safetensors")  # of a trained adaptor
+TRAIN_ADAPTOR = "`pleinair train adaptor` trains one."
 _MOST = 16  # sub-queries of a prompt
 _LONGEST = 10_000  # characters of a caption, as in tables
 INSTRUCTION = (
@@ -99,6 +102,12 @@ class CrossmodalOptions(Value):
         if not (self.sparse or self.dense):
             raise ValueError("without the sparse stage and without the dense one nothing ranks the images")
         return self
+
+
+def require_adaptor(folder: Path) -> None:
+    """Raise `BadInput` for a folder without the files of an adaptor; they are not read."""
+    if missing := [name for name in ADAPTOR_FILES if not (folder / name).is_file()]:
+        raise BadInput(f"No adaptor in {folder}: it has no {missing[0]}.", TRAIN_ADAPTOR)
 
 
 def list_subqueries(

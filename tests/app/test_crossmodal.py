@@ -148,6 +148,22 @@ def test_a_later_run_takes_the_tokens_of_images_from_the_cache(place: Path) -> N
     assert cache.read_bytes() == before
 
 
+def test_an_adaptor_of_another_encoder_ends_a_run_before_a_call(place: Path) -> None:
+    train(place)
+    setting = f"crossmodal.adaptor={json.dumps(str(place / 'trained'))}"
+    before = questions(place)
+    done = call("draw", "p", "--graph", "crossmodal", "--set", setting, "--set", "encoder.salt=x")
+    assert done.exit_code == 5, done.output
+    assert "is of encoder `hashes`, not of `hashesx`" in done.stderr
+    assert questions(place) == before
+
+
+def test_a_folder_without_an_adaptor_is_refused_before_the_run(place: Path) -> None:
+    done = call("draw", "p", "--graph", "crossmodal", "--set", f"crossmodal.adaptor={place / 'library'}")
+    assert done.exit_code == 2
+    assert "it has no config.json" in done.stderr
+
+
 def test_a_missing_adaptor_is_refused_before_the_run(place: Path) -> None:
     done = call("draw", "p", "--graph", "crossmodal", "--set", "crossmodal.adaptor=nowhere")
     assert done.exit_code == 2

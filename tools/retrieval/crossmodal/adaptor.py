@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from pydantic import Field, ValidationError
 from torch import Tensor, nn
 
+from pleinair.tools.crossmodal import ADAPTOR_FILES, TRAIN_ADAPTOR
 from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.retrieval.crossmodal.token_cache import TokenCache
@@ -34,8 +35,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 32  # images in one pass
 _REMEMBERED = 30_000  # images whose tokens are in memory: 370 MB over ViT-L/14
-_CONFIG, _WEIGHTS = "config.json", "model.safetensors"
-_TRAIN = "`pleinair train adaptor` trains one."
+_CONFIG, _WEIGHTS = ADAPTOR_FILES
 
 
 @runtime_checkable
@@ -194,7 +194,7 @@ def open_scorer(
     net, config = load(place)
     if config.encoder != tower.id:
         raise BadInput(
-            f"The adaptor in {folder} is of encoder `{config.encoder}`, not of `{tower.id}`.", _TRAIN
+            f"The adaptor in {folder} is of encoder `{config.encoder}`, not of `{tower.id}`.", TRAIN_ADAPTOR
         )
     if cache is None or stamp is None:
         return AdaptorScorer(net, tower, open)
@@ -238,5 +238,5 @@ def load(folder: Path) -> tuple[AdaptorNet, Config]:
         net = serialized(AdaptorNet)(config.shape)
         net.load_state_dict(deserialize((folder / _WEIGHTS).read_bytes()))
     except (OSError, ValidationError, SafetensorError, RuntimeError) as error:
-        raise BadInput(f"No adaptor in {folder} ({type(error).__name__}).", _TRAIN) from error
+        raise BadInput(f"No adaptor in {folder} ({type(error).__name__}).", TRAIN_ADAPTOR) from error
     return net.eval(), config

@@ -60,8 +60,8 @@ class LazyScorer:
     """Scorer that is opened when it is first used."""
 
     def __init__(self, open: Callable[[], Scorer]) -> None:
-        self._open = Once(open)
+        self.open = Once(open)
 
     def score(self, texts: Sequence[str], ids: Sequence[str]) -> Cosines:
         """Return the scores of the opened scorer."""
-        return self._open().score(texts, ids)
+        return self.open().score(texts, ids)
