@@ -21,11 +21,11 @@ from pleinair.app.settings import POCKET, BackendChoice, Settings
 from pleinair.tools import registry
 from pleinair.tools.arguments import checked, declare
 from pleinair.tools.callbacks import no_callback
+from pleinair.tools.crossmodal import require_adaptor
 from pleinair.tools.generate import check_options
 from pleinair.tools.http.support import SUPPORT
 from pleinair.tools.locks import Once
 from pleinair.tools.model_files.folders import locate
-from pleinair.tools.crossmodal import require_adaptor
 from pleinair.tools.realrag import Training, declared_training, require_generator, search_away, training_of
 from pleinair.tools.registry import Kind, did_you_mean, names
 from pleinair.tools.retrieval.compose import (
