@@ -69,10 +69,11 @@ def _captions(place: Place, paths: list[str]) -> tuple[dict[str, tuple[str, ...]
     captions, faults = dict[str, tuple[str, ...]](), Faults()
     for path in paths:
         file = f"{root}{os.path.splitext(path)[0]}.txt"
-        if os.path.isfile(place.folder / file):
-            captions[path] = tuple(place.lines(file))
+        texts = tuple(place.lines(file)) if os.path.isfile(place.folder / file) else ()
+        if texts:
+            captions[path] = texts
         else:
-            faults.add(f"images without a file of captions in {root}", path)
+            faults.add(f"images without captions in {root}", path)
     return captions, faults.texts()
 
 

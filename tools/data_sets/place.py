@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from pleinair.tools.images.reading import SUFFIXES
 from pleinair.tools.retrieval.readers.texts import decode
@@ -153,7 +154,7 @@ class Place:
     def present(self, paths: Iterable[str]) -> dict[str, str]:
         """Return those of the images that are there, each with its name on the disk.
 
-        A name counts in another case, and with another usual ending, such as `.JPEG` for `.jpg`.
+        A name counts in another case or Unicode form, and with another usual ending, such as `.JPEG` for `.jpg`.
         """
         by_folder: dict[str, list[str]] = defaultdict(list)
         for path in paths:
@@ -162,10 +163,10 @@ class Place:
         for below, listed in by_folder.items():
             entries = _entries(self.folder / below)
             names = [entry.name for entry in entries if is_image(entry.name) and entry.is_file()]
-            exact, stems = set(names), {os.path.splitext(name)[0].lower(): name for name in names}
+            exact, stems = set(names), {_stem(name): name for name in names}
             for path in listed:
                 name = path.rpartition("/")[2]
-                name = name if name in exact else stems.get(os.path.splitext(name)[0].lower(), "")
+                name = name if name in exact else stems.get(_stem(name), "")
                 if name:
                     present[path] = f"{below}/{name}" if below else name
         return present
@@ -198,6 +199,10 @@ class Faults:
 def is_image(name: str) -> bool:
     """Return whether a file's name has an image's ending."""
     return os.path.splitext(name)[1].lower() in _SUFFIXES
+
+
+def _stem(name: str) -> str:
+    return normalize("NFC", os.path.splitext(name)[0]).lower()
 
 
 def readable(name: str) -> str:

@@ -39,6 +39,12 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
 )
 
 
+_IMAGES = {  # folders of images of the data sets whose lists are in one archive of Karpathy's
+    "coco": ("train2014", "val2014", "train2017", "val2017"),
+    "flickr30k": ("flickr30k-images", "flickr30k_images"),
+}
+
+
 def recognise(folder: Path, layout: str = "") -> DataSet:
     """Return the data set in a folder; of several in one folder that of a named layout.
 
@@ -120,6 +126,9 @@ def _marks(place: Place, layout: str = "") -> dict[str, str]:
     marks = {name: mark for name, each in LAYOUTS.items() if (mark := each.find(place))}
     if "imagenet_lt" in marks and not layout:  # its lists lie over ImageNet's folders
         marks.pop("imagenet", None)
+    owners = [name for name, folders in _IMAGES.items() if place.find_folder(*folders)]
+    if _IMAGES.keys() <= marks.keys() and len(owners) == 1 and not layout:
+        marks = {name: mark for name, mark in marks.items() if name in owners or name not in _IMAGES}
     return marks
 
 

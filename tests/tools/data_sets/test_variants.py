@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 import pytest
 from support.data_set_folders import CLASSES, write_data_set
@@ -296,3 +297,32 @@ def test_a_mac_s_folder_beside_the_data_does_not_count(tmp_path: Path) -> None:
     write_data_set("wikiart", tmp_path)
     shutil.copytree(tmp_path / "wikiart", tmp_path / "__MACOSX/wikiart")
     assert len(recognise(tmp_path).examples) == 9
+
+
+@pytest.mark.parametrize("layout", ["coco", "flickr30k"])
+def test_karpathys_archive_has_lists_of_two_data_sets_of_which_the_images_decide(
+    tmp_path: Path, layout: str
+) -> None:
+    variants = {"coco": "karpathy", "flickr30k": ""}
+    for other, variant in variants.items():
+        write_data_set(other, tmp_path / other, variant=variant)
+        (tmp_path / other / f"dataset_{other}.json").rename(tmp_path / f"dataset_{other}.json")
+    shutil.rmtree(tmp_path / ("flickr30k" if layout == "coco" else "coco"))
+    data_set = recognise(tmp_path)
+    assert (data_set.layout.name, len(data_set.examples)) == (layout, 9)
+
+
+def test_names_in_another_unicode_form_are_found(tmp_path: Path) -> None:
+    written = write_data_set("wikiart", tmp_path, ["grebe of ærø", "Émile"], variant="lists")
+    for example in written:
+        (tmp_path / example.path).rename(tmp_path / normalize("NFD", example.path))
+    examples = recognise(tmp_path).examples
+    assert {normalize("NFC", e.path) for e in examples} == {e.path for e in written}
+    assert all((tmp_path / e.path).is_file() for e in examples)
+
+
+def test_an_empty_file_of_captions_is_named(tmp_path: Path) -> None:
+    written = write_data_set("cub", tmp_path)
+    name = Path(written[0].path).relative_to("CUB_200_2011/images").with_suffix(".txt")
+    (tmp_path / "text_c10" / name).write_text("\n", "utf-8")
+    assert recognise(tmp_path).problems[0].startswith("images without captions in text_c10/: 1 (")
