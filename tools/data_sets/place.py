@@ -154,7 +154,7 @@ class Place:
     def present(self, paths: Iterable[str]) -> dict[str, str]:
         """Return those of the images that are there, each with its name on the disk.
 
-        A name counts in another case or Unicode form, and with another usual ending, such as `.JPEG` for `.jpg`.
+        A name counts in another case or Unicode form, and with another usual ending (`.JPEG` for `.jpg`).
         """
         by_folder: dict[str, list[str]] = defaultdict(list)
         for path in paths:
