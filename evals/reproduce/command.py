@@ -43,6 +43,7 @@ from pleinair.evals.reproduce.sources import (
     require_all,
 )
 from pleinair.evals.run import show_progress
+from pleinair.evals.scores.open import measured_by
 from pleinair.tools.data_sets.data_set import DataSet
 from pleinair.tools.model_files.hub import NotDownloaded
 from pleinair.tools.types import BadInput, Cancelled, Usage
@@ -85,22 +86,28 @@ def reproduce(experiment: Experiment, options: Options) -> None:
     ]
     setup = Setup(options, settings, plan.data_sets, plan.tests, studio)
     missing = [*plan.missing, *_missing_models(plan, settings)]
-    scorers, faults = _open_scorers(experiment, settings, options) if plan.arms else ([], [])
+    texts = _scorers_of(experiment, options, plan.sheets)
+    scorers, faults = _open_scorers(texts, experiment, setup)
     missing += faults
-    expected = forecast(studio, works, settings, experiment.samples(setup, works), _answers(plan, setup))
+    expected = forecast(
+        studio, works, settings, experiment.samples(setup, works), _answers(plan, setup, texts)
+    )
+    lines = [*expected.lines(), *_unmeasured(experiment, plan.sheets, texts)]
     if options.estimate:
-        lines = [*expected.lines(), *(f"missing: {line}" for line in missing)]
-        if plan.missing:
-            lines.append("The figures leave out the data sets that are missing.")
-        sys.stderr.write("".join(f"{line}\n" for line in lines))
+        lines += [f"missing: {line}" for line in missing]
+        _say(*lines, *["The figures leave out the data sets that are missing."] * bool(plan.missing))
         return
     require_all(missing)
-    sys.stderr.write("".join(f"{line}\n" for line in expected.lines()))
+    _say(*lines)
     require_budget(expected, settings, options.max_usd)
     with alone(studio.out):
         _write_pools(plan, works, options)
         generate_all(studio, works, partial(experiment.train, setup))
         _write(_measure(experiment, setup, plan, works, scorers), experiment, options.out)
+
+
+def _say(*lines: str) -> None:
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
 
 
 def _measure(
@@ -233,11 +240,11 @@ def _show(what: str, done: int, total: int) -> None:
     show_progress(f"{what}: {done}/{total}")
 
 
-def _answers(plan: Plan, setup: Setup) -> int:
+def _answers(plan: Plan, setup: Setup, scorers: Sequence[str]) -> int:
     """Return the answers of the MLLM that further measurements and a score ask for, at most."""
     images = sum(len(plan.tests[arm.data_set].subjects) for arm in plan.arms if arm.data_set in plan.tests)
     asked = sum(extra.answers(setup) for extra in plan.extras if {*extra.data_sets} & {*plan.tests})
-    return asked + ratings(images, setup.options.scorers)
+    return asked + ratings(images, scorers)
 
 
 def _missing_models(plan: Plan, settings: Settings) -> list[str]:
@@ -247,27 +254,61 @@ def _missing_models(plan: Plan, settings: Settings) -> list[str]:
     return [*dict.fromkeys(missing_models(rows or [settings], settings, ENGINES if rows else kinds))]
 
 
+def _titles(experiment: Experiment, sheets: Sequence[Sheet]) -> dict[str, tuple[str, ...]]:
+    """Return for each measure of some tables the titles of the scores that measure it."""
+    measures = {column.partition(" ")[2] for each in sheets for column in each.columns}
+    return {name: titles for name, (titles, _) in experiment.measures.items() if name in measures}
+
+
+def _scorers_of(experiment: Experiment, options: Options, sheets: Sequence[Sheet]) -> list[str]:
+    """Return the user's scorers, or those of the paper's that some tables need; none without a table."""
+    if options.scorers or not sheets:
+        return [text for text in options.scorers if text != "none" and sheets]
+    needed = {title for titles in _titles(experiment, sheets).values() for title in titles}
+    return [text for text in experiment.scorers if needed & {*measured_by(text)}]
+
+
+def _unmeasured(experiment: Experiment, sheets: Sequence[Sheet], scorers: Sequence[str]) -> list[str]:
+    """Return a line for each measure that no scorer measures, nor the paper's own program."""
+    measured = {title for text in scorers for title in measured_by(text)}
+    own = {title for text in experiment.scorers for title in measured_by(text)}
+    return [
+        f"not measured: {name}, as there is no --scorer of {' or '.join(titles)}"
+        for name, titles in _titles(experiment, sheets).items()
+        if not measured & {*titles} and own & {*titles}
+    ]
+
+
 def _open_scorers(
-    experiment: Experiment, settings: Settings, options: Options
+    texts: Sequence[str], experiment: Experiment, setup: Setup
 ) -> tuple[list[Scorer], list[str]]:
     """Return the scorers, and those whose files are not on this machine.
 
     Raises:
-        BadInput: a scorer is none, or the retrieval's own encoder.
+        BadInput: a scorer is none, the retrieval's own encoder, or two measure the same.
     """
     from pleinair.evals.scores.open import open_scorer
 
+    settings, options = setup.settings, setup.options
+    by_title: dict[str, str] = {}
+    for text in texts:
+        for title in measured_by(text):
+            if title in by_title:
+                raise BadInput(f"--scorer {text!r}: measures {title} as {by_title[title]!r} does; name one.")
+            by_title[title] = text
     retriever = encoder_text(settings.encoder)
     scorers: list[Scorer] = []
     missing: list[str] = []
     has_key = not [*find_missing_keys(settings)]
-    for text in options.scorers or experiment.scorers:
+    for text in texts:
         is_rating = text == "gptscore"
-        if text == "none" or (is_rating and not has_key):  # the key is missing for more than the score
+        if is_rating and not has_key:  # the key is missing for more than the score
             continue
         model = build_backend("mllm", settings.mllm) if is_rating else None
         try:
-            scorers += open_scorer(text, retriever=retriever, model=model, allow_same=options.allow_same)
+            scorers += open_scorer(
+                text, retriever=retriever, model=model, allow_same=options.allow_same, meter=setup.studio
+            )
         except NotDownloaded as error:
             missing.append(f"scorer {text}: {_how_to_fetch(text, error, options, experiment)}")
     return scorers, missing
@@ -300,7 +341,10 @@ def published_generator(experiment: Experiment, settings: Settings) -> tuple[str
 
 def _limits(experiment: Experiment, plan: Plan, options: Options) -> tuple[str, ...]:
     """Return what is not as in the paper."""
-    parts = [f"{name}: {test.how}" for name, test in plan.tests.items()] if options.limit else []
+    names_by_how: dict[str, list[str]] = {}
+    for name, test in plan.tests.items() if options.limit else ():
+        names_by_how.setdefault(test.how, []).append(name)
+    parts = [f"{', '.join(names)}: {how}" for how, names in names_by_how.items()]
     for name, data_set in plan.data_sets.items():
         parts += [f"{name}: {problem}" for problem in data_set.problems]
     if options.images not in (None, experiment.images):
@@ -324,7 +368,8 @@ def _changes(work: Work) -> dict[str, Any]:
 def _cost(studio: Studio) -> dict[str, float]:
     """Return what all entries took, also those of earlier commands; a shared draft counts in each."""
     usage = Usage.total([Usage(**entry["usage"]) for entry in studio.records])
-    return usage.model_dump() | {"images made by this command": studio.clock.made}
+    different = {"different images": sum(1 for _ in studio.clock.drawn)}
+    return usage.model_dump() | different | {"images made by this command": studio.clock.made}
 
 
 def _write(report: Report, experiment: Experiment, out: Path) -> None:

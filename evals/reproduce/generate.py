@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from PIL.Image import Image
 from pydantic import BaseModel
@@ -175,6 +176,10 @@ class Studio:
                 f"--max-usd {self.max_usd:g} is used up: {self.spent:.4g} US dollars were spent.",
                 "The same command with a higher one goes on where this one stopped.",
             )
+
+    def charge(self, usage: Usage) -> None:
+        """Add an entry of what an answer outside of a graph took."""
+        self.records.add(uuid4().hex, arm="ratings", usage=usage.model_dump())
 
     def _context(self, settings: Settings) -> Context:
         context = build(settings, places(settings.paths.home), self.store)

@@ -63,7 +63,7 @@ def sheets(settings: Settings, options: Options) -> list[Sheet]:
     pool = GENERIC if generic else DOMAIN
     plain = Line("base model", base, published=_BASE)
     ours = Line("ImageRAG, by captions", captions, pool, _OURS)
-    domain = Line("ImageRAG, the data set's own pool", captions, DOMAIN, _proprietary("Proprietary"))
+    domain = Line("ImageRAG, own pool", captions, DOMAIN, _proprietary("Proprietary"))
     laion = Line("ImageRAG, generic pool", captions, GENERIC, _proprietary("LAION"))
     by_clip = Line("CLIP", captions, pool, {"OmniGen": "CLIP"})
     return [
@@ -154,6 +154,7 @@ EXPERIMENT = Experiment(
         "clip:ViT-L-14=laion2b_s32b_b82k": "laion/CLIP-ViT-L-14-laion2B-s32B-b82K, 1.7 GB; license: MIT",
         "siglip:ViT-B-16-SigLIP=webli": "timm/ViT-B-16-SigLIP, 0.8 GB; license: Apache-2.0",
         "dino:FOLDER": "facebook/dino-vits16, 87 MB; license: Apache-2.0",
+        "gptscore": "the profile's MLLM",
     },
     generators=GENERATORS,
     numbers=("1", "2", "3", "4", "5", "6", "7", "8", "16", "E.5"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.evals.reproduce.generate import Studio, Work
 from pleinair.evals.reproduce.records import Entry
+from pleinair.evals.reproduce.results import row_name
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.types import Picture
 
@@ -52,7 +53,7 @@ def _examples(studio: Studio, works: Sequence[Work]) -> Iterator[dict[str, Any]]
 
 
 def _shown(studio: Studio, work: Work, entry: Entry) -> dict[str, Any]:
-    title = f"{work.line.title} ({work.arm.pool})" if work.arm.pool else work.line.title
+    title = row_name(work.line, work.arm)
     image = studio.store.open(Picture(**entry["picture"])) if entry["picture"] else None
     references = [
         _image("", studio.store.open(Picture(**reference["picture"])))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LEFT_OUT = "not among --data-sets"  # why a cell is empty that the user did not ask for
+PALE = "#c5d1b0"  # of `COLOURS`, for areas only
 _FEW = 30  # groups, under which a bootstrap over them is too narrow
 
 
@@ -83,25 +84,26 @@ def _opening(report: Report) -> Iterator[str]:
     yield f"```sh\n{report.command}\n```\n"
     generator = f"Generator {report.model}" if report.arms else "No generator"
     yield f"{generator}, {report.engines}. Scores: {'; '.join(report.scorers) or 'none'}.\n"
-    yield f"Cost: {', '.join(f'{name} {value:,.6g}' for name, value in report.cost.items())}.\n"
+    yield f"Cost of all runs, in each of which a shared draft counts: {_cost(report.cost)}.\n"
     yield ", ".join(f"{name} {number}" for name, number in report.versions.items())
     for arm, count in report.failures.items():
         yield f"\n{arm}: {count} prompts gave no image and are in no figure."
 
 
+def _cost(cost: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:,.6g}" for name, value in cost.items())
+
+
 def _table(each: Sheet, cells: Sequence[Cell], report: Report) -> Iterator[str]:
     yield f"## {each.name}: {each.title}\n"
     printed = each.printed
-    for note in printed.notes if printed else ():
-        yield f"- {note}"
-    for group in _few(cells):
-        yield f"- {group}"
-    if printed and printed.notes or _few(cells):
-        yield ""
-    yield from table(_rows(cells, is_comparable=report.is_published_model or not each.is_generated))
-    left_out = list(dict.fromkeys(cell.data_set for cell in cells if cell.why == LEFT_OUT))
-    if left_out:
-        yield f"\nNot run, {LEFT_OUT}: {', '.join(left_out)}."
+    notes = [*(printed.notes if printed else ()), *_few(cells), *_not_measured(cells)]
+    if each.is_generated and printed and not any(cell.published for cell in cells):
+        notes.append(f"The paper has no figures of {report.generator} in this table.")
+    yield from (f"- {note}" for note in notes)
+    rows = [*_rows(cells, is_comparable=report.is_published_model or not each.is_generated)]
+    yield from [""] * bool(notes and rows)
+    yield from table(iter(rows)) if rows else ()
     others = [
         row
         for row in (printed.rows if printed else ())
@@ -119,20 +121,41 @@ def _table(each: Sheet, cells: Sequence[Cell], report: Report) -> Iterator[str]:
 def _few(cells: Sequence[Cell]) -> list[str]:
     counts = {cell.data_set: cell.groups for cell in cells if 0 < cell.groups < _FEW}
     return [
-        f"{name}: {count} groups, so that its intervals are too narrow." for name, count in counts.items()
+        f"{', '.join(name for name in counts if counts[name] == count)}: {count} groups, so that intervals "
+        "are too narrow."
+        for count in dict.fromkeys(counts.values())
     ]
 
 
+def _not_measured(cells: Sequence[Cell]) -> list[str]:
+    """Return why data sets, or measures of all rows, have no figure."""
+    left_out = list(dict.fromkeys(cell.data_set for cell in cells if cell.why == LEFT_OUT))
+    whys = {cell.measure: cell.why for cell in cells if cell.measure in _empty(cells)}
+    return [f"Not run, {LEFT_OUT}: {', '.join(left_out)}."] * bool(left_out) + [
+        f"{measure} was not measured: {why}." for measure, why in whys.items() if why != LEFT_OUT
+    ]
+
+
+def _empty(cells: Sequence[Cell]) -> set[str]:
+    """Return the measures without any figure."""
+    return {cell.measure for cell in cells} - {cell.measure for cell in cells if cell.mean is not None}
+
+
 def _rows(cells: Sequence[Cell], is_comparable: bool) -> Iterator[dict[str, object]]:
-    """Yield a row a cell; a difference of images is shown only for the paper's own generator."""
-    for cell in cells:
-        if cell.why == LEFT_OUT:
+    """Yield a row a cell, those that are compared below each other.
+
+    A difference of images is shown only for the paper's own generator.
+    """
+    columns = list(dict.fromkeys((cell.data_set, cell.measure) for cell in cells))
+    empty = _empty(cells)
+    for cell in sorted(cells, key=lambda cell: columns.index((cell.data_set, cell.measure))):
+        if cell.why == LEFT_OUT or cell.measure in empty:
             continue
         difference = cell.difference if is_comparable else None
         yield {
-            "row": cell.row,
             "data set": cell.data_set,
             "measure": cell.measure,
+            "row": cell.row,
             "ours": f"not run: {cell.why}" if cell.mean is None else number(cell.mean),
             "95 %": "–" if cell.interval is None else " to ".join(map(number, cell.interval)),
             "n (groups)": f"{cell.n} ({cell.groups})" if cell.groups else cell.n or "–",
@@ -160,7 +183,7 @@ def _settings(report: Report) -> Iterator[str]:
 
 
 def plot(report: Report, folder: Path) -> list[Path]:
-    """Write a plot of each table that has a figure, bars or the curve of pool sizes; return their paths."""
+    """Write a plot of each table that has a figure, by rows or by sizes of the pool; return their paths."""
     from matplotlib.figure import Figure
 
     paths = []
@@ -169,49 +192,75 @@ def plot(report: Report, folder: Path) -> list[Path]:
         if not measured:
             continue
         measures = list(dict.fromkeys(cell.measure for cell in measured))
-        figure = Figure(
-            figsize=(max(6, 1.2 * len(measured) / len(measures) + 2), 3 * len(measures)), layout="constrained"
-        )
+        width = max(6, 0.6 * len(measured) / len(measures) + 3)
+        figure = Figure(figsize=(width, 1 + 2.2 * len(measures)), layout="constrained")
+        figure.suptitle(f"{report.paper}, {each.name}", fontsize=11)
         axes = figure.subplots(len(measures), 1, squeeze=False)[:, 0]
-        draw = _curve if each.id == "imagerag/16" else _bars
+        draw = _curve if each.id == "imagerag/16" else _points
         for place, measure in zip(axes, measures, strict=True):
             draw(place, [cell for cell in measured if cell.measure == measure])
             place.set_ylabel(measure)
+            place.spines[["top", "right"]].set_visible(False)
         axes[0].legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
-        beside = f"; ◇ published: {report.generator}" if any(cell.published for cell in measured) else ""
-        figure.supxlabel(f"{report.model}; 95 % intervals{beside}", fontsize=8)
+        figure.supxlabel(_caption(each, measured, report), fontsize=8)
         paths.append(folder / f"{each.id.replace('/', '-')}.png")
         figure.savefig(paths[-1], dpi=130)
     return paths
 
 
-def _bars(axes: Axes, cells: Sequence[Cell]) -> None:
-    """Plot a bar a row in groups of data sets, with the published figures as marks."""
+def _caption(each: Sheet, cells: Sequence[Cell], report: Report) -> str:
+    parts = ["● ours with 95 % interval"]
+    if each.is_generated:
+        parts[0] += f", by {report.model}"
+    if any(cell.published for cell in cells):
+        parts.append(f"◇ published{f', {report.generator}' if each.is_generated else ''}")
+    return "; ".join(parts)
+
+
+def _points(axes: Axes, cells: Sequence[Cell]) -> None:
+    """Plot a point a row with its interval, and the published figure beside it, in groups of data sets."""
     sets, rows = (list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in ("data_set", "row"))
     width = 0.8 / len(rows)
     for place, row in enumerate(rows):
         of_row = [cell for cell in cells if cell.row == row]
         spots = [sets.index(cell.data_set) + width * (place - (len(rows) - 1) / 2) for cell in of_row]
-        colour = COLOURS[place % len(COLOURS)]
+        colour = _colour(place)
         means = [cell.mean or 0.0 for cell in of_row]
-        axes.bar(spots, means, 0.9 * width, color=colour, label=row, yerr=_errors(of_row), capsize=2)
+        axes.errorbar(spots, means, _errors(of_row), fmt="o", color=colour, label=row, capsize=2)
         marks = [
-            (spot, cell.published.value) for spot, cell in zip(spots, of_row, strict=True) if cell.published
+            (spot + width / 4, cell.published.value)
+            for spot, cell in zip(spots, of_row, strict=True)
+            if cell.published
         ]
         if marks:
-            axes.scatter(*zip(*marks, strict=True), marker="D", facecolor="none", edgecolor="black", zorder=3)
+            axes.scatter(*zip(*marks, strict=True), marker="D", facecolor="none", edgecolor=colour, zorder=3)
     axes.set_xticks(range(len(sets)), sets)
+    axes.set_xlim(-0.5, len(sets) - 0.5)
+    for edge in range(1, len(sets)):
+        axes.axvline(edge - 0.5, color="#ddd", linewidth=0.8)
+
+
+def _colour(place: int) -> str:
+    """Return a row's colour, of those that are dark enough for points and lines."""
+    colours = [colour for colour in COLOURS if colour != PALE] + ["#444444", "#8a6fa8"]
+    return colours[place % len(colours)]
 
 
 def _curve(axes: Axes, cells: Sequence[Cell]) -> None:
     """Plot a line a data set over the sizes of the pool; the base model is a dotted line."""
     for place, name in enumerate(dict.fromkeys(cell.data_set for cell in cells)):
         of_set = [cell for cell in cells if cell.data_set == name and cell.mean is not None]
-        colour = COLOURS[(place * 2 + 1) % len(COLOURS)]
+        colour = _colour(place + 1)
         sized = [cell for cell in of_set if _size(cell)]
         sizes = [_size(cell) for cell in sized]
         axes.errorbar(
-            sizes, [cell.mean or 0 for cell in sized], _errors(sized), color=colour, marker="o", label=name
+            sizes,
+            [cell.mean or 0 for cell in sized],
+            _errors(sized),
+            color=colour,
+            marker="o",
+            capsize=2,
+            label=name,
         )
         for cell in of_set:
             if cell not in sized and cell.mean is not None:

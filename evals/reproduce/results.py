@@ -141,7 +141,7 @@ def _cells(
     arm, (data_set, _, measure) = line.arm(column), column.partition(" ")
     titles, factor = measures[measure]
     by_title = scores.get(arm, {})
-    empty = Cell(_row(line, arm), data_set, measure, published=sheet.figure(line, column, generator))
+    empty = Cell(row_name(line, arm), data_set, measure, published=sheet.figure(line, column, generator))
     results = [(title, by_title[title]) for title in titles if title in by_title]
     if not results:
         yield replace(empty, why=not_run.get(arm, f"no scorer of {' or '.join(titles)}"))
@@ -162,8 +162,10 @@ def _cells(
         )
 
 
-def _row(line: Line, arm: Arm) -> str:
-    return line.title if not arm.pool else f"{line.title} ({arm.pool} pool)"
+def row_name(line: Line, arm: Arm) -> str:
+    """Return a row's title with the kind of its pool, unless the title names it."""
+    kind = arm.pool.partition(":")[0]
+    return f"{line.title} ({kind} pool)" if kind and "pool" not in line.title else line.title
 
 
 def _scaled(interval: Interval | None, factor: float) -> Interval | None:

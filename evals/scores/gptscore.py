@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import nan
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import Field
 
@@ -27,7 +27,7 @@ from pleinair.tools.images.reading import ReadOptions
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.mllm.ask import ask, with_temperature
 from pleinair.tools.storage.artifacts import encode_png
-from pleinair.tools.types import ModelFault, PleinairError, Refused, Value
+from pleinair.tools.types import ModelFault, PleinairError, Refused, Usage, Value
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -64,6 +64,16 @@ class Rating(Value):
     score: int = Field(ge=0, le=HIGHEST, description="0 nothing in common, 4 everything")
 
 
+class Meter(Protocol):
+    """What limits and counts the money of calls."""
+
+    def require_money(self) -> None:
+        """Raise `BadInput` if none is left."""
+
+    def charge(self, usage: Usage) -> None:
+        """Count what an answer took."""
+
+
 class GptScore:
     """Rating by a language model, 0 to 1; a refusal or an answer that is no rating is missing, never 0.
 
@@ -73,8 +83,11 @@ class GptScore:
 
     bounds: Interval = (0.0, 1.0)
 
-    def __init__(self, question: Question, model: BaseChatModel, folder: Path) -> None:
+    def __init__(
+        self, question: Question, model: BaseChatModel, folder: Path, meter: Meter | None = None
+    ) -> None:
         """Ask `model`, at temperature 0 where it has one, and keep the answers in a folder."""
+        self._meter = meter
         self._label = str(getattr(model, "model_name", "") or getattr(model, "model", "") or model._llm_type)
         self.name = f"GPTScore {question}, {self._label}"
         self.needs_truth = question == "concept preservation"
@@ -85,7 +98,7 @@ class GptScore:
         """Return each image's rating; the first of its real images is the reference.
 
         Raises:
-            PleinairError: the model cannot be reached; the answers so far are kept.
+            PleinairError: the model cannot be reached, or no money is left; the answers so far are kept.
         """
         values: list[float] = []
         for item in items:
@@ -106,13 +119,21 @@ class GptScore:
         rating = self._answers.find(key)
         if rating is not None:
             return rating
+        if self._meter:
+            self._meter.require_money()
         try:
-            answer, _ = ask(self._model, Rating, instruction, payload, images, calls=2)
+            answer, usage = ask(self._model, Rating, instruction, payload, images, calls=2)
         except (Refused, ModelFault) as error:
             _log.warning("%s: no rating of %s: %s", self.name, item.image, error)
+            self._charge(error.spent)
             return None
         self._answers.add(key, answer)
+        self._charge(usage)
         return answer.score
+
+    def _charge(self, usage: Usage) -> None:
+        if self._meter:
+            self._meter.charge(usage)
 
 
 class _Answers:

@@ -10,7 +10,7 @@ from pleinair.app.paths import places
 from pleinair.evals.scores.encoders import open_clip_encoder, open_dino
 from pleinair.evals.scores.features import Features
 from pleinair.evals.scores.frechet import FrechetDistance, KernelDistance
-from pleinair.evals.scores.gptscore import QUESTIONS, GptScore
+from pleinair.evals.scores.gptscore import QUESTIONS, GptScore, Meter
 from pleinair.evals.scores.inception import open_inception
 from pleinair.evals.scores.items import Scorer
 from pleinair.evals.scores.similarity import Diversity, ImageSimilarity, Recognition, TextSimilarity
@@ -29,6 +29,18 @@ if TYPE_CHECKING:
 
 _BY_FEATURES = ("dino", "dinov2", "fid", "frechet", "diversity")
 _TITLES = {"clip": "CLIP", "siglip": "SigLIP", "dino": "DINO", "dinov2": "DINOv2"}
+MEASURED = {  # titles of the scores, by the kind of scorer
+    "clip": ("CLIP-T", "CLIP-I"),
+    "siglip": ("SigLIP-T", "SigLIP-I"),
+    "dino": ("DINO",),
+    "dinov2": ("DINOv2",),
+    "accuracy": ("accuracy",),
+    "diversity": ("diversity",),
+    "fid": ("FID", "KID"),
+    "frechet": ("Fréchet distance",),
+    "style": ("style loss",),
+    "gptscore": tuple(f"GPTScore {question}" for question in QUESTIONS),
+}
 FORMS = {  # of the text of a scorer, with what it measures
     "clip:MODEL=WEIGHTS": "cosine to the prompt, and to real images (CLIP-T, CLIP-I)",
     "siglip:MODEL=WEIGHTS": "the same, under SigLIP's name",
@@ -51,6 +63,7 @@ def open_scorer(
     classes: Sequence[str] = (),
     allow_same: bool = False,
     cache: Path | None = None,
+    meter: Meter | None = None,
 ) -> list[Scorer]:
     """Open the scores of one model.
 
@@ -62,8 +75,10 @@ def open_scorer(
         classes: all class names that `accuracy` chooses from; those of the images unless given.
         allow_same: accept the retrieval's encoder.
         cache: folder of the vectors; in the home's cache unless given.
+        meter: limits and counts the money of `gptscore`.
 
     Raises:
+        NotDownloaded: its weights are not on this machine.
         BadInput: a form that does not exist, the retrieval's own encoder, or a model that cannot be opened.
     """
     folder = cache or places().cache / "scores"
@@ -80,10 +95,15 @@ def open_scorer(
         case "style" if rest:
             return [StyleLoss(open_vgg(rest))]
         case "gptscore" if not rest:
-            return [GptScore(question, _required(model), folder) for question in QUESTIONS]
+            return [GptScore(question, _required(model), folder, meter) for question in QUESTIONS]
         case _ if kind in _BY_FEATURES and rest:
             return _by_features(kind, rest, open_encoder, folder)
     raise _unknown(text)
+
+
+def measured_by(text: str) -> tuple[str, ...]:
+    """Return the titles of what a scorer measures, such as "CLIP-T"; none for an unknown one."""
+    return MEASURED.get(text.partition(":")[0], ())
 
 
 def _by_features(kind: str, rest: str, open_encoder: OpenEncoder, folder: Path) -> list[Scorer]:

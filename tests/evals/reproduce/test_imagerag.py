@@ -97,7 +97,11 @@ def test_the_report_warns_shows_settings_and_images(table_3: Path) -> None:
     page = (table_3 / "imagerag.md").read_text("utf-8")
     assert "not comparable with the published ones" in page.split("\n\n")[1]
     assert "`imagerag.rephrase_only = True`" in page
-    assert "Not run, not among --data-sets: imagenet." in page
+    assert "- Not run, not among --data-sets: imagenet." in page
+    assert "- SigLIP was not measured: no scorer of SigLIP-T." in page and "| SigLIP |" not in page
+    rows = [line.split(" | ")[:3] for line in page.splitlines() if line.startswith("| cub |")]
+    assert len(rows) == 10 and [row[1] for row in rows] == ["CLIP"] * 5 + ["DINO (DINOv2)"] * 5
+    assert rows[0][2] == "base model" and rows[4][2] == "ImageRAG, by captions (domain pool)"
     html = (table_3 / "imagerag.html").read_text("utf-8")
     assert html.count("data:image/png") == 2 * (1 + 5) + 2 * 3  # real, five rows, references of three
     assert (table_3 / "imagerag-3.png").read_bytes().startswith(b"\x89PNG")
@@ -164,7 +168,7 @@ def test_the_curve_of_pool_sizes_needs_a_generic_pool_and_takes_nested_parts_of_
     assert [len(parts["2"]), len(parts["6"])] == [2, 6] and parts["2"] < parts["6"]
     figures = json.loads((tmp_path / "out/imagerag.json").read_text("utf-8"))
     rows = [cell["row"] for cell in figures["tables"]["imagerag/16"] if cell["mean"] is not None]
-    assert {"base model", "2 images (generic:2 pool)", "6 images (generic:6 pool)"} == set(rows)
+    assert {"base model", "2 images (generic pool)", "6 images (generic pool)"} == set(rows)
 
 
 def test_an_image_that_is_scored_against_may_not_be_in_the_generic_pool(
@@ -209,3 +213,29 @@ def test_a_file_is_no_folder_for_results(
     file.write_text("", "utf-8")
     assert run(data, file, "--only", "3:base", "--scorer", "none") == 1
     assert f"--out {str(file)!r}: it is a file; must be a folder" in capsys.readouterr().err
+
+
+def test_only_scorers_of_the_chosen_tables_are_needed(
+    data: Path, scorers: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--data-sets", "cub", "--limit", "1", "--estimate")
+    assert run(data, tmp_path, "--only", "1", *words) == 0
+    text = capsys.readouterr().err
+    assert "scorer " not in text and "not measured" not in text
+    calls = int(text.split("MLLM calls", 1)[1].split()[0])
+    assert run(data, tmp_path, "--only", "1", *words, *scorers) == 0
+    text = capsys.readouterr().err
+    assert "not measured: GPTScore, as there is no --scorer of GPTScore" in text
+    assert (
+        calls == int(text.split("MLLM calls", 1)[1].split()[0]) + 2 * 2
+    )  # two questions on each of two images
+    assert run(data, tmp_path, "--only", "2", *words) == 0
+    assert "gptscore" not in capsys.readouterr().err
+
+
+def test_two_scorers_of_the_same_score_are_refused(
+    data: Path, scorers: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(data, tmp_path / "out", "--only", "2:base", *scorers, "--scorer", "clip:ViT-L-14=openai") == 1
+    assert "--scorer 'clip:ViT-L-14=openai': measures CLIP-T as 'clip:local-dir:" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -10,13 +10,14 @@ import pytest
 from PIL import Image
 from support.recording_chat import RecordingChat, images_of, payloads, recording
 
+from pleinair.evals.reproduce.generate import Studio
 from pleinair.evals.scores.gptscore import GptScore
 from pleinair.evals.scores.items import Generated, score
-from pleinair.evals.scores.open import open_scorer
+from pleinair.evals.scores.open import measured_by, open_scorer
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.storage.artifacts import encode_png
-from pleinair.tools.types import BadInput
+from pleinair.tools.types import BadInput, Usage
 
 
 @pytest.fixture
@@ -124,3 +125,20 @@ def test_it_opens_with_a_model_only(tmp_path: Path) -> None:
     assert names == ["GPTScore concept preservation, scripted", "GPTScore prompt following, scripted"]
     with pytest.raises(BadInput, match="needs a language model"):
         open_scorer("gptscore", retriever="")
+
+
+def test_answers_are_charged_and_none_is_asked_for_without_money(
+    items: list[Generated], tmp_path: Path
+) -> None:
+    studio = Studio(tmp_path / "out", max_usd=1.0)
+    model = answering(4, "prose", "prose", 3)
+    scorers = open_scorer("gptscore", retriever="", model=model, cache=tmp_path, meter=studio)
+    assert tuple(scorer.name.partition(",")[0] for scorer in scorers) == measured_by("gptscore")
+    values = score(items[:2], scorers[1:])[0].values
+    assert values[0] == 1.0 and isnan(values[1])
+    charged = [Usage(**entry["usage"]) for entry in studio.records]
+    assert [usage.mllm_calls for usage in charged] == [1, 2]  # a repair is paid for, too
+    studio.charge(Usage(usd=1.0))
+    with pytest.raises(BadInput, match="--max-usd 1 is used up"):
+        score(items, scorers[1:])
+    assert Studio(tmp_path / "out", max_usd=2.0).spent == 1.0  # stored
