@@ -33,9 +33,9 @@ def find_data_sets(
     for folder in folders:
         if not folder.is_dir():
             raise BadInput(f"--data {str(folder)!r}: no such folder.")
-        whole, wrong = recognise_all(folder, [name for name in wanted if name not in data_sets])
-        data_sets |= whole
-        faults |= wrong
+        complete, damaged = recognise_all(folder, [name for name in wanted if name not in data_sets])
+        data_sets |= complete
+        faults |= damaged
     return data_sets, faults
 
 

@@ -21,9 +21,9 @@ _COPIES = {"results.csv": ("image_name|", _RESULT), "captions.txt": ("image_name
 
 
 def _find(place: Place) -> str:
-    named = place.find("dataset_flickr30k.json", "flickr_annotations_30k.csv", "results_20130124.token")
+    published = place.find("dataset_flickr30k.json", "flickr_annotations_30k.csv", "results_20130124.token")
     copies = (file for name in _COPIES if (file := place.find(name)) and _is_copy(place, file))
-    return named or next(copies, "")
+    return published or next(copies, "")
 
 
 def _is_copy(place: Place, file: str) -> bool:
@@ -41,7 +41,7 @@ def _read(place: Place) -> Contents:
     listed = list(reader(place, file))
     if not listed:
         raise LAYOUT.wrong(f"{file} lists no image with captions")
-    root = place.find(listed[0].path).rpartition("/")[0] or _first_root(place, listed)
+    root = _root(place, listed)
     listed = [Example(f"{root}/{e.path}".lstrip("/"), "", e.captions, e.split) for e in listed]
     examples, problems = only_present(place, LAYOUT, listed)
     if not any(example.split for example in examples):
@@ -49,10 +49,10 @@ def _read(place: Place) -> Contents:
     return Contents((), examples, problems)
 
 
-def _first_root(place: Place, listed: list[Example]) -> str:
-    """Return the folder of the first image that is there."""
-    found = (path.rpartition("/")[0] for example in listed if (path := place.find(example.path)))
-    return next(found, "")
+def _root(place: Place, listed: list[Example]) -> str:
+    """Return the folder of the first image that is there, "" for none."""
+    files = (file for example in listed if (file := place.find(example.path)))
+    return next(files, "").rpartition("/")[0]
 
 
 def _karpathy(place: Place, file: str) -> Iterator[Example]:
@@ -77,7 +77,8 @@ def _tokens(place: Place, file: str) -> Iterator[Example]:
     captions, faults = dict[str, list[str]](), Faults()
     for number, line in enumerate(place.lines(file), start=1):
         if match := pattern.fullmatch(line):
-            captions.setdefault(match[1], []).append(" ".join(match[3].split()))
+            text = match[3].replace('""', '"') if pattern is _COMMAS else match[3]
+            captions.setdefault(match[1], []).append(" ".join(text.split()))
         elif not head or not line.startswith(head):
             faults.add("lines without an image, a number and a caption", f"line {number}: {line}")
     LAYOUT.check(faults, file)

@@ -105,15 +105,17 @@ def _link_all(
 def _is_current(source: str, target: str, banner: int = 0) -> bool:
     """Return whether a file is the link, a copy or a cut of another; raise `BadInput` if that one is gone."""
     try:
-        old = os.stat(source)
+        original = os.stat(source)
     except OSError:
         raise BadInput(f"{source} is gone since its data set was read.", "Read the data set again.") from None
     try:
-        new = os.stat(target)
+        current = os.stat(target)
     except OSError:
         return False
-    is_same_size = bool(banner) or old.st_size == new.st_size
-    return os.path.samestat(old, new) or (is_same_size and old.st_mtime_ns == new.st_mtime_ns)
+    is_same_size = bool(banner) or original.st_size == current.st_size
+    return os.path.samestat(original, current) or (
+        is_same_size and original.st_mtime_ns == current.st_mtime_ns
+    )
 
 
 def _link(source: str, target: str) -> bool:

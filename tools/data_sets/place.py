@@ -57,7 +57,7 @@ class Place:
 
     def find(self, *paths: str) -> str:
         """Return the first of several files that is there, at the upmost level, "" for none."""
-        return next((found for path in paths for found in self._all(path.lower(), self._files)), "")
+        return next((file for path in paths for file in self._all(path.lower(), self._files)), "")
 
     def find_like(self, pattern: str) -> str:
         """Return the first file whose path ends like a pattern, at the upmost level, "" for none."""
@@ -67,7 +67,7 @@ class Place:
 
     def find_folder(self, *paths: str) -> str:
         """Return the first of several folders that is there, at the upmost level, with `/`; "" for none."""
-        return next((f"{found}/" for path in paths for found in self._all(path.lower(), self._folders)), "")
+        return next((f"{name}/" for path in paths for name in self._all(path.lower(), self._folders)), "")
 
     def _all(self, path: str, names: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
         """Yield where a path ends like the one that is looked for, the upmost first."""
@@ -79,8 +79,8 @@ class Place:
     def parents(self, pattern: str) -> dict[str, list[str]]:
         """Return the folders, upmost first, that hold folders of matching names, with these, sorted."""
         matches = re.compile(pattern).fullmatch
-        found = {below: sorted(filter(matches, names.values())) for below, names in self._folders.items()}
-        return {below: names for below, names in found.items() if names}
+        parents = {below: sorted(filter(matches, names.values())) for below, names in self._folders.items()}
+        return {below: names for below, names in parents.items() if names}
 
     def folders(self, below: str) -> list[str]:
         """Return the names of the folders in one, sorted."""

@@ -38,7 +38,6 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
     }
 )
 
-
 _IMAGES = {  # folders of images of the data sets whose lists are in one archive of Karpathy's
     "coco": ("train2014", "val2014", "train2017", "val2017"),
     "flickr30k": ("flickr30k-images", "flickr30k_images"),
@@ -63,9 +62,9 @@ def recognise(folder: Path, layout: str = "") -> DataSet:
     if len(marks) > 1 and not layout:
         names = ", ".join(f"{name} (by {mark})" for name, mark in marks.items())
         raise BadInput(f"{folder} holds several data sets: {names}.", "Name the folder of one of them.")
-    chosen = LAYOUTS[layout or next(iter(marks))]
-    contents = chosen.read(place)
-    return DataSet(chosen, place.folder, *contents[:2], (*contents.problems, *_about_classes(contents)))
+    recognised = LAYOUTS[layout or next(iter(marks))]
+    contents = recognised.read(place)
+    return DataSet(recognised, place.folder, *contents[:2], (*contents.problems, *_about_classes(contents)))
 
 
 def recognise_all(
@@ -95,10 +94,10 @@ def recognise_all(
                 readings.append(recognise(each, name))
             except BadInput as error:
                 faults.setdefault(name, error)
-            if readings and all(_parts(readings[-1])):
+            if readings and all(_extent(readings[-1])):
                 break
         if readings:
-            data_sets[name] = max(readings, key=_parts)
+            data_sets[name] = max(readings, key=_extent)
             faults.pop(name, None)
     return data_sets, faults
 
@@ -107,12 +106,11 @@ def _layouts(place: Place) -> frozenset[str]:
     return frozenset() if MARK in place.files() else frozenset(_marks(place, "all"))
 
 
-def _parts(data_set: DataSet) -> tuple[int, int]:
+def _extent(data_set: DataSet) -> tuple[int, int]:
     """Return the images in a split, and the captions, or 1 where a layout has none of its own."""
-    captions = sum(len(example.captions) for example in data_set.examples)
-    return sum(
-        example.split != "" for example in data_set.examples
-    ), captions if data_set.layout.captions else 1
+    examples, has_captions = data_set.examples, bool(data_set.layout.captions)
+    captions = sum(len(example.captions) for example in examples) if has_captions else 1
+    return sum(bool(example.split) for example in examples), captions
 
 
 def layouts_of(folder: Path) -> tuple[Layout, ...]:
