@@ -160,7 +160,10 @@ def attribute(
         typer.Option("--set", metavar="KEY=VALUE", help="A limit, such as budget.images=8; repeatable."),
     ] = None,
     out: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write the strip to a .png, .html or .json file.")
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Write the strip to a .png, .html or .json file; missing folders are made."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -180,12 +183,15 @@ def attribute(
     from pleinair.app.storyboard.export import export_strip, require_kind
     from pleinair.app.trace.attribute import attribute as attribute_run
     from pleinair.app.trace.attribute import plan_attribution
+    from pleinair.tools.storage.files import checked_path, require_writable
     from pleinair.tools.types import limit_reached
 
     quiet()
     with explained():
-        if out:
-            require_kind(Path(out))
+        file = checked_path(out, "--out").absolute() if out else None
+        if file:
+            require_kind(file)
+            require_writable(file.parent)
         plan = plan_attribution(run, assignments(setting))
         if dry_run:
             _print_estimate(plan, as_json)
@@ -196,8 +202,8 @@ def attribute(
                 overrides=assignments(setting),
                 on_progress=lambda done, total, text: progress(done, total),
             )
-        if out:
-            export_strip(result, plan.run, home(), Path(out))
+        if file:
+            export_strip(result, plan.run, home(), file)
     _print_attribution(result, out, as_json)
     if result.limit:
         say(f"pleinair: {limit_reached(result.limit)}; the same command with a larger one goes on", err=True)

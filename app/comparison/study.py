@@ -182,7 +182,7 @@ def make_study(
     if not differ:
         raise BadInput(f"{a!r} and {b!r}: they are the same images", "Name two sources that differ.")
     seed = secrets.randbelow(2**32) if seed is None else seed
-    rng = random.Random(f"sides/{seed}")
+    lefts = _lefts(len(differ), random.Random(f"sides/{seed}"))
     return Study(
         a=a,
         b=b,
@@ -191,10 +191,19 @@ def make_study(
         seed=seed,
         secret=secrets.token_hex(16),
         pairs=tuple(
-            Pair(key=f"pair-{number}", prompt=prompt, a=of_a, b=of_b, left=rng.choice(("a", "b")))
+            Pair(key=f"pair-{number}", prompt=prompt, a=of_a, b=of_b, left=lefts[number - 1])
             for number, (prompt, of_a, of_b) in enumerate(differ, 1)
         ),
     )
+
+
+def _lefts(count: int, rng: random.Random) -> list[Source]:
+    """Return the sources on the left in random order, one as often as the other, or once more."""
+    sources: list[Source] = ["a", "b"]
+    rng.shuffle(sources)
+    lefts = [sources[number % 2] for number in range(count)]
+    rng.shuffle(lefts)
+    return lefts
 
 
 def _different(

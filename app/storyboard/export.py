@@ -84,6 +84,8 @@ def export_strip(attribution: Attribution, run: Run, places: Paths, file: Path) 
 
 
 def require_kind(file: Path) -> None:
-    """Raise `BadInput` for a file that is none of `KINDS`."""
+    """Raise `BadInput` for a file that is none of `KINDS`, or a folder."""
+    if file.is_dir():
+        raise BadInput(f"{str(file)!r}: it is a folder; wanted a file")
     if file.suffix not in KINDS:
         raise BadInput(f"{str(file)!r}: wanted a name that ends in {', '.join(KINDS[:-1])} or {KINDS[-1]}")

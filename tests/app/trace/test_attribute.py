@@ -134,6 +134,19 @@ def test_what_cannot_be_attributed_is_refused(parent: Result, place: Path) -> No
     assert command(parent.run_id, "--out", "strip.gif")[0] == 2
 
 
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_drawn(
+    parent: Result, place: Path
+) -> None:
+    (place / "folder.png").mkdir()
+    (place / "file").write_text("mine", encoding="utf-8")
+    for out in ("folder.png", "file/strip.png", f"{'x' * 300}.png", "strip.gif"):
+        code, text = command(parent.run_id, "--out", out)
+        assert code in (2, 5) and text
+    assert effects(place) == [] and read_attribution(home().run(parent.run_id)) is None
+    assert command(parent.run_id, "--out", "new/folders/strip.png")[0] == 0
+    assert height_of(Path("new/folders/strip.png")) > 100
+
+
 def test_another_generator_is_refused(parent: Result, place: Path) -> None:
     path = home().events(parent.run_id)
     path.write_text(path.read_text(encoding="utf-8").replace('"stripes"', '"dots"'), encoding="utf-8")
