@@ -47,17 +47,17 @@ INSTRUCTIONS: dict[Question, str] = {
     "concept preservation": (
         "The first image is a reference, the second was generated. Rate how far the main subject of the "
         "reference is preserved in the second, by four features together: its shape (outline, build, "
-        "proportions), its colours (hue, brightness, and where they are), its texture (fine details, neither "
-        f"blurred nor unreal), and, of a person or an animal, its face. {_REASON} 0 another subject, 1 only "
-        "of the same broad kind, 2 similar with clear differences, 3 the same but for small faults, 4 not to be "
-        f"told apart. {_DATA}"
+        "proportions), its colours (hue, brightness, and where they are), its texture (fine details, "
+        f"neither blurred nor unreal), and, of a person or an animal, its face. {_REASON} 0 another "
+        "subject, 1 only of the same broad kind, 2 similar with clear differences, 3 the same but for "
+        f"small faults, 4 not to be told apart. {_DATA}"
     ),
     "prompt following": (
-        "The image was generated from the prompt. Rate how far it shows what the prompt says, by four things "
-        "together: whether it is about the same subjects, shows their details correctly, leaves nothing "
-        f"important out, and has the setting and the relations that the prompt describes. {_REASON} 0 "
-        "nothing of it, 1 only its general sense, 2 part of it with several details missing or wrong, 3 most of it "
-        f"with small faults, 4 all of it exactly. {_DATA}"
+        "The image was generated from the prompt. Rate how far it shows what the prompt says, by four "
+        "things together: whether it is about the same subjects, shows their details correctly, leaves "
+        "nothing important out, and has the setting and the relations that the prompt describes. "
+        f"{_REASON} 0 nothing of it, 1 only its general sense, 2 part of it with several details missing "
+        f"or wrong, 3 most of it with small faults, 4 all of it exactly. {_DATA}"
     ),
 }
 
