@@ -180,18 +180,14 @@ def attribute(
     from pleinair.app.api import home
     from pleinair.app.cli.terminal import leave, progress_bar, quiet
     from pleinair.app.settings import assignments
-    from pleinair.app.storyboard.export import export_strip, require_kind
+    from pleinair.app.storyboard.export import export_strip
     from pleinair.app.trace.attribute import attribute as attribute_run
     from pleinair.app.trace.attribute import plan_attribution
-    from pleinair.tools.storage.files import checked_path, require_writable
     from pleinair.tools.types import limit_reached
 
     quiet()
     with explained():
-        file = checked_path(out, "--out").absolute() if out else None
-        if file:
-            require_kind(file)
-            require_writable(file.parent)
+        file = _strip_file(out) if out else None
         plan = plan_attribution(run, assignments(setting))
         if dry_run:
             _print_estimate(plan, as_json)
@@ -208,6 +204,17 @@ def attribute(
     if result.limit:
         say(f"pleinair: {limit_reached(result.limit)}; the same command with a larger one goes on", err=True)
         leave("stopped")
+
+
+def _strip_file(out: str) -> Path:
+    """Return the file of a strip; raises `PleinairError` before anything is paid if it cannot be written."""
+    from pleinair.app.storyboard.export import require_kind
+    from pleinair.tools.storage.files import checked_path, require_writable
+
+    file = checked_path(out, "--out").absolute()
+    require_kind(file)
+    require_writable(file.parent)
+    return file
 
 
 def _print_estimate(plan: Plan, as_json: bool) -> None:
