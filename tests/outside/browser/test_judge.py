@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 from support.browser import DESK, PHONE, JudgingServer, NewVisitor, Visitor
 
 from pleinair.app.comparison.results import resolved, results_of
-from pleinair.app.comparison.study import open_study, shown_at
+from pleinair.app.comparison.study import SIDES, open_study, source_at
 from pleinair.app.comparison.votes import QUESTIONS, Votes
 
 PROMPTS = [f"a finch of the {number}th kind, on a branch beside a nest" for number in range(5)]
@@ -67,9 +67,7 @@ def ready(page: Page) -> None:
 def answer(page: Page, place: Path, sources: str, way: int) -> dict[str, str]:
     """Answer three questions for sources ("a", "b" or "t") by keys, and return the vote that should come."""
     pair = open_study(place / "study").by_key[pair_of(page)]
-    sides = {"t": "tie"} | {
-        ("a" if shown_at(pair, side) == pair.a else "b"): side for side in ("left", "right")
-    }  # type: ignore[arg-type]
+    sides = {"t": "tie"} | {source_at(pair, side): side for side in SIDES}
     for source in sources:
         page.keyboard.press(KEYS[sides[source]][way])
     winners = ("tie" if source == "t" else source for source in sources)
