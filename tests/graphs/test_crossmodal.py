@@ -1,11 +1,15 @@
 """The Cross-modal RAG graph with fake engines: the paper's default, its limits and its switches."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
+from numpy.typing import NDArray
+from PIL import Image
 from support.fake_engines import ListRetriever, SquareGenerator, call
 from support.recording_chat import RecordingChat, recording
 
@@ -93,6 +97,23 @@ def test_by_default_one_image_is_generated_from_the_pareto_set(tmp_path: Path) -
         f"Use only {COUPE} in the 2nd retrieved image."
     )
     assert studio.requests[0].announced  # so no generator adds a sentence of its own
+
+
+def test_a_trained_scorer_ranks_the_images_of_a_vector(tmp_path: Path) -> None:
+    class First:
+        def score(self, texts: Sequence[str], ids: Sequence[str]) -> NDArray[np.float32]:
+            return np.array([[float(id == "1.png")] * len(texts) for id in ids], dtype=np.float32)
+
+    studio = Studio(tmp_path)
+    studio.context = replace(studio.context, scorer=First())
+    studio.run()
+    assert studio.used == ["1.png", "3.png"]  # the search's own scores prefer the second
+
+
+def test_the_instruction_counts_after_the_input_images(tmp_path: Path) -> None:
+    studio = Studio(tmp_path, FINCH)
+    studio.run(pictures=[studio.context.store.put(Image.new("RGB", (8, 8)))])
+    assert studio.requests[0].prompt == f"{PROMPT}\nUse only {FINCH} in the 2nd retrieved image."
 
 
 def test_each_subquery_has_a_retrieval_with_its_own_cosines(tmp_path: Path) -> None:

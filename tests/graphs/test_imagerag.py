@@ -431,6 +431,14 @@ def test_captions_that_the_model_writes_order_the_hits(tmp_path: Path) -> None:
     assert studio.model.schemas.count("PictureCaption") == 3
 
 
+def test_captions_are_ordered_by_the_caption_that_is_retrieved_by(tmp_path: Path) -> None:
+    query = {"captions": [{"name": "bird", "caption": "a photo of a finch"}]}
+    studio = Studio(tmp_path, ImageRAGAnswers("bird", Captions=[query]), rerank="captions")
+    library = shelf("car", "name", "finch", car="a car", name="a bird", finch="a finch on a twig")
+    studio.context = replace(studio.context, retriever=library)
+    assert [hit.id for hit in studio.run().retrievals[0].hits] == ["finch", "car", "name"]
+
+
 def test_captions_keep_to_the_budget_and_order_the_captioned_hits(tmp_path: Path) -> None:
     studio = Studio(tmp_path, ImageRAGAnswers("finch", PictureCaption=[*CAPTIONS]), rerank="captions")
     studio.context = replace(studio.context, retriever=shelf("a", "b", "c"))

@@ -116,6 +116,14 @@ def test_the_decision_is_the_field_and_not_its_words(match: bool) -> None:
     assert decide(conversation(model))[0].match is match
 
 
+def test_only_the_list_is_asked_for_at_another_temperature_than_0() -> None:
+    model = recording(ImageRAGAnswers("finch"))
+    decide(conversation(model))
+    rephrase(conversation(model, decision=NO))
+    captioned(model, "finch")
+    assert [*map(model.temperatures, ("Decision", "Rephrasing", "Captions"))] == [[0], [0], [0]]
+
+
 def test_prose_is_not_a_decision() -> None:
     with pytest.raises(Refused, match="I cannot say yes"):
         decide(conversation(recording(ImageRAGAnswers(Decision=["I cannot say yes."]))))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.paper_data import CLASSES, write_data
+from support.plugins import install_package
 
 from pleinair.evals.__main__ import main
 from pleinair.evals.reproduce.records import Records
@@ -71,6 +72,22 @@ def test_every_class_is_asked_for_alone_with_each_other_and_in_place_of_it(
     assert len(lines.splitlines()) == 15
     assert main(command(data, out, *words)) == 0
     assert (out / "records.jsonl").read_text("utf-8") == lines
+
+
+def test_to_decline_is_a_wrong_decision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = install_package(tmp_path / "site", "mute", "[pleinair.mllm]\nmute = mute_model:build\n")
+    model = (
+        "from support.fake_engines import ScriptedChat\n"
+        "def build():\n    return ScriptedChat(policy=lambda *_: 'I would rather not say.')\n"
+    )
+    (site / "mute_model.py").write_text(model, encoding="utf-8")
+    monkeypatch.syspath_prepend(site)
+    data, out = write_data(tmp_path / "data", "inaturalist", train=1, test=1), tmp_path / "out"
+    words = ("--vlm-check", "--data-sets", "inaturalist", "--set", 'mllm={backend="mute"}')
+    assert main(command(data, out, *words)) == 0
+    assert {entry["answer"] for entry in Records(out / "records.jsonl")} == {"declined"}
+    (table,) = json.loads((out / "imagerag.json").read_text("utf-8"))["tables"].values()
+    assert [cell["mean"] for cell in table] == [0, 0, 0]
 
 
 def own(entries: list[dict[str, object]]) -> list[dict[str, object]]:

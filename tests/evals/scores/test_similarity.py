@@ -33,11 +33,16 @@ BLURS = (0.5, 2, 6)
 
 
 class Counting:
-    """Encoder that counts what it is given, and the largest number at once."""
+    """Encoder that counts the images it is given, with the largest number at once, and keeps the texts."""
 
     def __init__(self, encoder: OpenClipEncoder) -> None:
         self._encoder, self.id = encoder, encoder.id
         self.images, self.largest = 0, 0
+        self.texts: list[str] = []
+
+    def encode_text(self, texts: Sequence[str]) -> Vectors:
+        self.texts += texts
+        return self._encoder.encode_text(texts)
 
     def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
         self.images, self.largest = self.images + len(images), max(self.largest, len(images))
@@ -143,6 +148,14 @@ def test_prompts_are_nearer_to_their_own_images(
     assert sum(values(known, generated(files))) >= 5
     assert sum(values(known, generated(files, prompts=shifted))) <= 1
     assert known.note == "of 6 classes"
+
+
+def test_a_class_is_recognised_by_the_papers_prompt(
+    encoder: OpenClipEncoder, files: list[Path], tmp_path: Path
+) -> None:
+    judge = Counting(encoder)
+    values(Recognition(judge, Features(judge, tmp_path)), generated(files))
+    assert judge.texts == [f"A photo of a {name}" for name in NAMES]
 
 
 def test_a_recognition_needs_classes(encoder: OpenClipEncoder, files: list[Path], tmp_path: Path) -> None:
