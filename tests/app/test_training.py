@@ -410,6 +410,16 @@ def test_a_data_set_is_trained_on_by_its_names_and_split(place: Path, layout: st
     assert f"of {len(trained)} in" in done.stdout  # no other image is indexed
 
 
+def test_a_training_on_a_split_leaves_the_index_of_the_whole_folder_alone(place: Path) -> None:
+    write_data_set("dogs", place / "set")
+    assert call("index", str(place / "set")).exit_code == 0
+    (index,) = (place / "home" / "cache" / "indexes").iterdir()
+    before = (index / "manifest.json").read_bytes()
+    assert train(place, "--library", str(place / "set")).exit_code == 0
+    assert (index / "manifest.json").read_bytes() == before
+    assert (index.parent / f"{index.name}-train" / "manifest.json").is_file()
+
+
 def test_a_file_of_names_does_not_widen_the_split(place: Path) -> None:
     examples = write_data_set("dogs", place / "set")
     folders = {Path(example.path).parent.name for example in examples}
