@@ -21,7 +21,9 @@ _SPLITS: tuple[Split, ...] = ("train", "val")
 
 
 def _find(place: Place) -> str:
-    listed = place.find(*(f"{split}{year}.json" for year in _YEARS for split in _SPLITS))
+    # `train2017.json` alone may be anybody's list in COCO's form
+    years = [year for year in _YEARS if year != 2017 or place.find_folder("train_val_images")]
+    listed = place.find(*(f"{split}{year}.json" for year in years for split in _SPLITS))
     return listed or _numbered(place) or next(_taxon_folders(place), "")
 
 

@@ -98,6 +98,7 @@ def test_a_layout_says_what_it_is_where_it_is_from_and_under_which_license(layou
         ["train/cat/a.jpg", "val/dog/b.jpg", "categories.txt"],
         ["a.jpg", "metadata.jsonl", "results.csv", "metadata.csv"],
         ["train/n12/a.jpg", "n0144076/b.jpg"],
+        ["train2017.json", "val2017.json", "images/a.jpg"],
     ],
 )
 def test_a_folder_of_ones_own_is_no_data_set(tmp_path: Path, paths: list[str]) -> None:
