@@ -33,8 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m pleinair.evals", description="Run a benchmark.")
-    commands = parser.add_subparsers(required=True, metavar="benchmark")
+    description = "Run a benchmark, make a paper's tables, score images, or read a published data set."
+    parser = argparse.ArgumentParser(prog="python -m pleinair.evals", description=description)
+    commands = parser.add_subparsers(required=True, metavar="command")
     pocket = commands.add_parser("pocket", help="compare the graphs in the miniature world")
     pocket.add_argument("--prompts", type=int, default=210, help="number of prompts, a multiple of 3 (210)")
     pocket.add_argument("--seed", type=int, default=1, help="seed of the prompts and of the noise (1)")

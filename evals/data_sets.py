@@ -24,19 +24,36 @@ _NO_SPLIT = "none"  # in texts, for ""
 
 def add(commands: Commands) -> None:
     """Add the command `data`."""
-    title = "look at a data set (ImageNet, CUB, COCO, …): splits, classes, captions, problems"
-    parser = commands.add_parser("data", help=title, description=title)
-    parser.add_argument("folder", type=Path, help="the folder that its archives were unpacked in")
-    parser.add_argument("--layout", default="", choices=("", *LAYOUTS), help="if the folder holds several")
-    parser.add_argument("--split", nargs="+", choices=("train", "val", "test", _NO_SPLIT), help="only these")
-    parser.add_argument("--classes", type=int, metavar="N", help="only the first N classes of its list")
-    parser.add_argument(
+    parser = commands.add_parser(
+        "data",
+        help="show what a data set (ImageNet, CUB, COCO, …) in a folder holds, or write a library of it",
+        description="Show the splits, classes, captions and problems of a published data set in a folder, "
+        "and write a library with its images, class names, captions and credits.",
+    )
+    add = parser.add_argument
+    add("folder", type=Path, help="folder that the data set's archives were unpacked in")
+    add(
+        "--layout",
+        default="",
+        choices=("", *LAYOUTS),
+        metavar="NAME",
+        help=f"which data set to read if the folder holds several: {', '.join(LAYOUTS)}",
+    )
+    add(
+        "--split",
+        nargs="+",
+        choices=("train", "val", "test", _NO_SPLIT),
+        metavar="SPLIT",
+        help="only images of these splits: train, val, test, or none for those in no split",
+    )
+    add("--classes", type=int, metavar="N", help="only the first N classes of the data set's list")
+    add(
         "--library",
         type=Path,
         metavar="FOLDER",
-        help="write a library with its images, without --split those to train on if it keeps some apart",
+        help="write a library of links to the images; without --split of those to train on, if there are any",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    add("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=_run)
 
 
