@@ -16,7 +16,9 @@ def estimate_attribution(plan: Plan) -> dict[str, Range]:
     """Return what is still to be spent, by the fields of `Estimate`; builds no engine and writes nothing."""
     least = plan.critiques + (not plan.stored.concepts)
     images = Range(low=plan.images, high=plan.images)
-    return estimate_work(plan.request, plan.places, images, Range(low=least, high=RETRIED * least))
+    work = estimate_work(plan.request, plan.places, images, Range(low=least, high=RETRIED * least))
+    nothing = dict.fromkeys(work, Range(low=0, high=0))  # no engine is built
+    return work if plan.images or least else nothing
 
 
 def attribution_lines(plan: Plan) -> Iterator[str]:

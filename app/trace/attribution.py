@@ -24,6 +24,7 @@ from pleinair.tools.types import BadInput, Limit, Picture, Reference, Row, Usage
 
 FILE = "attribution.json"  # in the folder of the run
 MARGIN = 0.25  # of belief; a smaller drop is no loss of a concept
+SHOWN = 0.5  # of belief; with less an image does not show a concept
 CHANGE = 0.03  # of pixels in the box of a concept, 0 to 1; with less it is what it was
 DOMINANT = 2.0  # how many times more than without the others a concept changes without its carrier
 MOST_ALONE = 3  # references up to which each is drawn alone, too
@@ -186,6 +187,8 @@ class Attribution(Value):
             return (
                 f"No reference carries “{concept}”: the critic doubts it without one, but it hardly changes."
             )
+        if carrier is None and (self.belief(concept, tuple(range(len(self.references)))) or 0) < SHOWN:
+            return f"No reference carries “{concept}”: the image with all of them does not show it."
         if carrier is None:
             return f"No reference carries “{concept}”: the image without any shows it as well."
         if drops[carrier] > MARGIN:

@@ -99,6 +99,9 @@ def test_an_estimate_writes_nothing(parent: Result, place: Path) -> None:
     code, text = command("last", "--dry-run", "--json")
     assert code == 0 and json.loads(text)["pictures"]["high"] == 2
     assert sorted(folder.rglob("*")) == before and effects(place) == []
+    attribute(parent.run_id)
+    parts = json.loads(command("last", "--dry-run", "--json")[1])
+    assert {name: part["high"] for name, part in parts.items()} == dict.fromkeys(parts, 0)
 
 
 def test_the_budget_stops_it_and_it_goes_on(parent: Result, place: Path) -> None:
@@ -356,6 +359,13 @@ def test_a_concept_that_hardly_changes_is_not_lost() -> None:
     doubted = attribution_of(beliefs, 2, {(1,): 0.01, (0,): 0.01, (): 0.01})
     assert doubted.carrier("finch") is None and "doubts it" in doubted.verdict("finch")
     assert attribution_of(beliefs, 2, {(1,): 0.1, (0,): 0.01, (): 0.1}).carrier("finch") == 0
+
+
+def test_what_the_image_does_not_show_is_said_to_be_missing() -> None:
+    missing = attribution_of({(0, 1): 0.03, (0,): 0.0, (1,): 0.5, (): 0.0}, 2)
+    assert missing.carrier("finch") is None and "all of them does not show it" in missing.verdict("finch")
+    shown = attribution_of({(0, 1): 0.9, (0,): 0.9, (1,): 0.9, (): 0.9}, 2)
+    assert "without any shows it as well" in shown.verdict("finch")
 
 
 def test_what_the_critic_misses_the_pixels_show() -> None:
