@@ -65,7 +65,7 @@ class Plan:
     sheets: Sequence[Sheet]
     extras: Sequence[Extra]
     arms: Mapping[Arm, Line]  # to be run
-    not_run: Mapping[Arm, str]  # why
+    not_run: dict[Arm, str]  # why
     data_sets: Mapping[str, DataSet]
     tests: Mapping[str, Queries]
     missing: Sequence[str]  # data sets, with what to fetch
@@ -125,10 +125,12 @@ def _measure(
     )
     for work in works:
         scores[work.arm] |= experiment.own_scores(setup, work)
+    failed = failures(studio, works)
+    empty = {arm: "no prompt gave an image" for arm, each in failed.items() if each.count == each.of}
     generator, is_published = published_generator(experiment, settings)
     by_arm = {work.arm: work for work in works}
     tables = [
-        (each, cells(each, scores, by_arm, experiment.measures, generator, plan.not_run))
+        (each, cells(each, scores, by_arm, experiment.measures, generator, plan.not_run | empty))
         for each in plan.sheets
     ]
     return Report(
@@ -141,7 +143,7 @@ def _measure(
         limits=_limits(experiment, plan, options),
         arms={str(work.arm): _changes(work) for work in works},
         tables=sorted([*tables, *measured], key=lambda pair: order(pair[0].numbers[0])),
-        failures=failures(studio, works),
+        failures={str(arm): each for arm, each in failed.items()},
         scorers=[scorer.name for scorer in scorers],
         cost=_cost(studio),
         versions=versions(),

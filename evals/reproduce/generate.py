@@ -172,10 +172,13 @@ class Studio:
     def require_money(self) -> None:
         """Raise `BadInput` if the budget is used up."""
         if self.max_usd is not None and self.spent >= self.max_usd:
-            raise BadInput(
-                f"--max-usd {self.max_usd:g} is used up: {self.spent:.4g} US dollars were spent.",
-                "The same command with a higher one goes on where this one stopped.",
-            )
+            raise self._used_up()
+
+    def _used_up(self) -> BadInput:
+        return BadInput(
+            f"--max-usd {self.max_usd:g} is used up: {self.spent:.4g} US dollars were spent.",
+            "The same command with a higher one goes on where this one stopped.",
+        )
 
     def charge(self, usage: Usage) -> None:
         """Add an entry of what an answer outside of a graph took."""
@@ -186,17 +189,25 @@ class Studio:
         return replace(context, generator=TimedGenerator(context.generator, self.store, self.clock))
 
     def _generate(self, work: Work, subject: Subject, graph: Any, context: Context) -> Entry:
+        """Generate for a prompt; a run that the last money cut short is charged and made again later.
+
+        Raises:
+            BadInput: the money was used up on the way.
+        """
         key, started, saved = work.key(subject), perf_counter(), self.clock.saved
         state = changed(prompt=subject.prompt, seed=subject.seed, run_id=f"{work.arm}/{key}")
+        of_prompt = self.context_for(work, subject, context)
         try:
-            of_prompt = self.context_for(work, subject, context)
             result = graph.invoke(state, {"recursion_limit": STEPS}, context=of_prompt)
             output, joint = Output.model_validate(result), result.get("joint")
+            usage = Usage.total(output.usage)
         except ModelFault as error:
             output, joint = Output(outcome=Outcome(ending="failed", reason=str(error))), None
+            usage = error.spent
         outcome = output.outcome or Outcome(ending="failed", reason="the graph ended without an outcome")
-        return self.records.add(
-            key,
+        is_cut = outcome.limit == "usd" and of_prompt.budget.usd != context.budget.usd
+        entry = self.records.add(
+            uuid4().hex if is_cut else key,
             arm=str(work.arm),
             prompt=subject.prompt,
             group=subject.group,
@@ -209,9 +220,12 @@ class Studio:
             sent=outcome.best.request.prompt if outcome.best else "",
             queries=[retrieval.query for retrieval in output.retrievals],
             joint=joint.model_dump(mode="json") if isinstance(joint, BaseModel) else joint,
-            usage=Usage.total(output.usage).model_dump(),
+            usage=usage.model_dump(),
             seconds=round(perf_counter() - started + self.clock.saved - saved, 3),
         )
+        if is_cut:
+            raise self._used_up()
+        return entry
 
     def context_for(self, work: Work, subject: Subject, context: Context) -> Context:
         """Return the context of one prompt: what is left of the money, and a pool without its own image.
@@ -219,8 +233,9 @@ class Studio:
         A subclass may change it further, for example its retriever.
         """
         if self.max_usd is not None:
-            left = max(self.max_usd - self.spent, 0)
-            context = replace(context, budget=context.budget.model_copy(update={"usd": left}))
+            left, own = max(self.max_usd - self.spent, 0), context.budget.usd
+            usd = left if own is None else min(left, own)
+            context = replace(context, budget=context.budget.model_copy(update={"usd": usd}))
         if not subject.left_out:
             return context
         retriever = Filtered(context.paper_retriever or context.retriever, without([subject.left_out]))

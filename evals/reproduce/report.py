@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 from pleinair.evals.report import COLOURS, Figures, table
 from pleinair.evals.reproduce.plan import Sheet
-from pleinair.evals.reproduce.results import Cell
+from pleinair.evals.reproduce.results import Cell, Failures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +33,7 @@ class Report:
     limits: tuple[str, ...]  # what was not as in the paper: classes, images, pools
     arms: Mapping[str, Mapping[str, Any]]  # the settings that each differs in
     tables: Sequence[tuple[Sheet, Sequence[Cell]]]
-    failures: Mapping[str, int]  # prompts without an image, by arm
+    failures: Mapping[str, Failures]  # by arm
     scorers: Sequence[str]
     cost: Mapping[str, float]
     versions: Mapping[str, str]
@@ -86,8 +87,11 @@ def _opening(report: Report) -> Iterator[str]:
     yield f"{generator}, {report.engines}. Scores: {'; '.join(report.scorers) or 'none'}.\n"
     yield f"Cost of all runs, in each of which a shared draft counts: {_cost(report.cost)}.\n"
     yield ", ".join(f"{name} {number}" for name, number in report.versions.items())
-    for arm, count in report.failures.items():
-        yield f"\n{arm}: {count} prompts gave no image and are in no figure."
+    for arm, each in report.failures.items():
+        yield (
+            f"\n{arm}: {each.count} of {each.of} prompts gave no image and are in no figure, most often: "
+            f"{shorten(each.reason, 200, placeholder=' …')}"
+        )
 
 
 def _cost(cost: Mapping[str, float]) -> str:
@@ -130,9 +134,10 @@ def _few(cells: Sequence[Cell]) -> list[str]:
 def _not_measured(cells: Sequence[Cell]) -> list[str]:
     """Return why data sets, or measures of all rows, have no figure."""
     left_out = list(dict.fromkeys(cell.data_set for cell in cells if cell.why == LEFT_OUT))
-    whys = {cell.measure: cell.why for cell in cells if cell.measure in _empty(cells)}
+    empty = _empty(cells)
+    whys = {(cell.measure, cell.why): "" for cell in cells if cell.measure in empty and cell.why != LEFT_OUT}
     return [f"Not run, {LEFT_OUT}: {', '.join(left_out)}."] * bool(left_out) + [
-        f"{measure} was not measured: {why}." for measure, why in whys.items() if why != LEFT_OUT
+        f"{measure} was not measured: {why}." for measure, why in whys
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import isnan, nan
@@ -172,7 +173,21 @@ def _scaled(interval: Interval | None, factor: float) -> Interval | None:
     return interval and (interval[0] * factor, interval[1] * factor)
 
 
-def failures(studio: Studio, works: Sequence[Work]) -> dict[str, int]:
-    """Return how many prompts of each arm gave no image."""
-    counts = {str(work.arm): sum(not entry["picture"] for _, entry in studio.entries(work)) for work in works}
-    return {arm: count for arm, count in counts.items() if count}
+@dataclass(frozen=True, slots=True)
+class Failures:
+    """Prompts of an arm that gave no image."""
+
+    count: int
+    of: int
+    reason: str  # the most frequent one
+
+
+def failures(studio: Studio, works: Sequence[Work]) -> dict[Arm, Failures]:
+    """Return the arms in which prompts gave no image."""
+    failed = {}
+    for work in works:
+        entries = [entry for _, entry in studio.entries(work)]
+        reasons = Counter(f"{each['ending']}, {each['reason']}" for each in entries if not each["picture"])
+        if reasons:
+            failed[work.arm] = Failures(reasons.total(), len(entries), reasons.most_common(1)[0][0])
+    return failed

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.openai_server import KEY, MODEL, served
 from support.paper_data import CLASSES, draw, save_scorers, write_data
 
+from pleinair.app.engines import build_backend
+from pleinair.app.settings import load
 from pleinair.evals.__main__ import main
 from pleinair.evals.reproduce.records import Records, alone
 
@@ -239,3 +242,29 @@ def test_two_scorers_of_the_same_score_are_refused(
     assert run(data, tmp_path / "out", "--only", "2:base", *scorers, "--scorer", "clip:ViT-L-14=openai") == 1
     assert "--scorer 'clip:ViT-L-14=openai': measures CLIP-T as 'clip:local-dir:" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_the_last_money_cut_short_is_made_anew_with_more(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    words = ("--only", "3:captions", "--data-sets", "cub", "--limit", "1", "--scorer", "none")
+    with served(build_backend("mllm", load("pocket").mllm)) as server:
+        mllm = f'backend="openai",base_url="{server.url}",model="{MODEL}"'
+        priced = ("--set", f"mllm={{{mllm},prices={{{MODEL}={{read=10,written=10}}}}}}")
+        assert run(data, tmp_path / "whole", *words, *priced, "--max-usd", "1") == 0
+        (whole,) = lines(tmp_path / "whole")
+        assert whole["usage"]["mllm_calls"] > 1 and whole["draft"] != whole["picture"]
+        capsys.readouterr()
+        less = f"{whole['usage']['usd'] / 2:.6f}"
+        assert run(data, tmp_path / "out", *words, *priced, "--max-usd", less) == 1
+        assert f"--max-usd {float(less):g} is used up" in capsys.readouterr().err
+        assert not (tmp_path / "out/imagerag.md").exists()
+        (cut,) = lines(tmp_path / "out")
+        assert cut["ending"] == "stopped" and cut["usage"]["usd"] > 0
+        assert run(data, tmp_path / "out", *words, *priced, "--max-usd", "1") == 0
+    assert "1 prompts to generate for, 0 done before" in capsys.readouterr().err
+    first, second = lines(tmp_path / "out")
+    assert (first, second["picture"]) == (cut, whole["picture"])
+    figures = json.loads((tmp_path / "out/imagerag.json").read_text("utf-8"))
+    assert figures["cost"]["usd"] == pytest.approx(first["usage"]["usd"] + second["usage"]["usd"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from support.data_set_folders import write_data_set
+from support.paper_data import write_data
 
 from pleinair.app.settings import load
 from pleinair.evals.__main__ import main
@@ -145,3 +146,24 @@ def test_the_numbers_of_the_help_are_those_that_are_accepted(tmp_path: Path) -> 
             plan_of(experiment, load("pocket"), replace(options, only=("none",)))
         if experiment is IMAGERAG:
             assert ids["6"] == ids["7"] == ["imagerag/6"]
+
+
+def test_an_arm_without_images_says_why(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", "wikiart", train=1, test=1)  # titles that the pocket model refuses
+    words = (
+        "--only",
+        "2:crossmodal",
+        "--data-sets",
+        "wikiart",
+        "--scorer",
+        "none",
+        "--out",
+        str(tmp_path / "out"),
+    )
+    assert main(["crossmodal", "--data", str(data), *words]) == 0
+    page = (tmp_path / "out/crossmodal.md").read_text("utf-8")
+    assert (
+        "wikiart/crossmodal/domain: 3 of 3 prompts gave no image and are in no figure, most often: refused, "
+        in page
+    )
+    assert "- CLIP was not measured: no prompt gave an image." in page
