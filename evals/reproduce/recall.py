@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -26,9 +27,10 @@ from pleinair.evals.reproduce.records import key_of
 from pleinair.evals.reproduce.results import Cell
 from pleinair.evals.run import show_progress
 from pleinair.evals.scores.recall import ranks
-from pleinair.tools.crossmodal import list_subqueries
+from pleinair.tools.crossmodal import ADAPTOR_FILES, list_subqueries
 from pleinair.tools.data_sets.data_set import DataSet, Example
 from pleinair.tools.data_sets.library import write_library
+from pleinair.tools.model_files.folders import locate
 from pleinair.tools.registry import Kind
 from pleinair.tools.retrieval.crossmodal.sparse import satisfaction
 from pleinair.tools.types import ModelFault, Refused, Usage
@@ -107,7 +109,10 @@ def _every(setup: Setup, name: str) -> list[tuple[int, str]]:
 
 
 def _query_key(setup: Setup, text: str) -> str:
-    return key_of("subqueries", setup.settings.mllm.model_dump(mode="json"), text)
+    settings = setup.settings
+    return key_of(
+        "subqueries", settings.mllm.model_dump(mode="json"), settings.crossmodal.decomposition, text
+    )
 
 
 class _Corpus:
@@ -202,11 +207,12 @@ def _by_adaptor(
 ) -> Iterator[tuple[int, int]]:
     """Yield the rank and the place of each query's image; without sub-queries its text is the only one."""
     scorer, records = corpus.scorer(), setup.studio.records
+    weights = sha256((locate(_adaptor(setup.settings)) / ADAPTOR_FILES[1]).read_bytes()).hexdigest()
     for done, (place, text) in enumerate(queries, start=1):
-        key = key_of("rank", _adaptor(setup.settings), corpus.encoder.id, corpus.ids, text)
+        subqueries = _subqueries(setup, text) or [text]
+        key = key_of("rank", weights, corpus.encoder.id, corpus.ids, place, subqueries)
         entry = records.get(key)
         if entry is None:
-            subqueries = _subqueries(setup, text) or [text]
             cosines = scorer.score(subqueries, corpus.ids).mean(axis=1)
             entry = records.add(key, arm="recall", rank=rank_of(cosines, place), usage=Usage().model_dump())
             show_progress(f"{name}: query {done}/{len(queries)} by the adaptor")
@@ -220,7 +226,9 @@ def _subqueries(setup: Setup, text: str) -> list[str]:
         setup.studio.require_money()
         model = build_backend("mllm", setup.settings.mllm)
         try:
-            subqueries, usage = list_subqueries(text, model=model, calls=2)
+            subqueries, usage = list_subqueries(
+                text, model=model, calls=2, decomposition=setup.settings.crossmodal.decomposition
+            )
         except (Refused, ModelFault) as error:
             subqueries, usage = [], error.spent
         entry = setup.studio.records.add(

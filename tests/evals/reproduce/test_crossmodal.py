@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 from support.data_set_folders import write_data_set
+from support.openai_server import KEY, MODEL, proven, served
 from support.paper_data import CLASSES, draw, save_scorers, write_data
 
 from pleinair.app.settings import load
@@ -21,8 +24,11 @@ from pleinair.evals.reproduce.generate import Studio, work_of
 from pleinair.evals.reproduce.plan import DOMAIN, Arm, Queries
 from pleinair.evals.reproduce.recall import rank_of
 from pleinair.evals.reproduce.records import Records
+from pleinair.tools.crossmodal import WHOLE_PHRASES
 from pleinair.tools.data_sets.data_set import DataSet, Example
 from pleinair.tools.data_sets.recognise import LAYOUTS, recognise
+from pleinair.tools.model_files.folders import locate
+from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.types import BadInput
 
 CAPTIONS = ("a {} that looks left", "a {} that looks right", "one small bird")
@@ -105,6 +111,33 @@ def test_the_adaptor_ranks_by_the_sub_queries_of_each_caption(data: Path, tmp_pa
     assert lines.count('"arm": "sub-queries"') == lines.count('"arm": "recall"') == 3
     assert main(command) == 0  # nothing is asked or ranked again
     assert (tmp_path / "records.jsonl").read_text("utf-8") == lines
+
+
+def test_other_sub_queries_or_weights_are_measured_anew(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adaptor, out = tmp_path / "adaptor", tmp_path / "out"
+    shutil.copytree(locate("pocket/adaptor"), adaptor)
+    words = ["--only", "1", "--data-sets", "coco", "--limit", "2", "--scorer", "none", "--out", str(out)]
+    command = ["crossmodal", "--data", str(data), "--profile", "pocket", *words]
+    command += ["--set", f"crossmodal.adaptor={adaptor}"]
+
+    def entries(*setting: str) -> tuple[int, int]:
+        assert main([*command, *setting]) == 0
+        arms = [entry["arm"] for entry in Records(out / "records.jsonl")]
+        return arms.count("sub-queries"), arms.count("recall")
+
+    assert entries() == (2, 2)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with served(PocketChat()) as service:
+        proven(service.url, MODEL)
+        options = {"backend": "openai", "model": MODEL, "base_url": service.url}
+        setting = [f"--set=mllm.{name}={value}" for name, value in options.items()]
+        assert entries(*setting, "--set=crossmodal.decomposition=whole_phrases") == (4, 2)  # the same texts
+        assert all(WHOLE_PHRASES[:60] in json.dumps(request) for request in service.requests)
+    weights = load_file(adaptor / "model.safetensors")
+    save_file({name: value + 0.01 for name, value in weights.items()}, adaptor / "model.safetensors")
+    assert entries() == (4, 4)
 
 
 def test_equal_scores_do_not_make_the_true_image_the_first() -> None:
