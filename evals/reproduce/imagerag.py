@@ -59,7 +59,8 @@ def _second(settings: Settings) -> BackendChoice:
 def sheets(settings: Settings, options: Options) -> list[Sheet]:
     """Return the tables; without a generic pool those that use one search the data set's own."""
     generic = options.generic is not None
-    base, captions = Variant("base", "direct"), Variant("captions", "imagerag")
+    base = Variant("base", "direct")
+    captions = Variant("captions", "imagerag", {"imagerag.retrieve_by": "captions"})
     pool = GENERIC if generic else DOMAIN
     plain = Line("base model", base, published=_BASE)
     ours = Line("ImageRAG, by captions", captions, pool, _OURS)

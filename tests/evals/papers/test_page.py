@@ -70,7 +70,7 @@ def test_everything_in_code_type_exists() -> None:
         "`tools/imagerag.py` `no_name`",
         "`decide`",
         "`tests/tools/test_imagerag.py` `test_nothing`",
-        "`--vlm-check`",
+        "`--scorer`",
         "`imagerag.no_key`",
         '`crossmodal.pareto = "no_value"`',
         "`[no_table]`",

@@ -16,7 +16,7 @@ from support.data_set_folders import write_data_set
 from support.openai_server import KEY, MODEL, proven, served
 from support.paper_data import CLASSES, draw, save_scorers, write_data
 
-from pleinair.app.settings import load
+from pleinair.app.settings import altered, load
 from pleinair.evals.__main__ import main
 from pleinair.evals.reproduce import crossmodal, pools
 from pleinair.evals.reproduce.experiment import Options, Setup
@@ -149,6 +149,7 @@ def test_a_query_of_cub_hides_its_own_image_and_no_other(data: Path) -> None:
     birds = recognise(data / "cub")
     test = crossmodal.query_test(birds, Options((data,), Path("out")))
     assert len(test.pool) == len(birds.examples)
+    assert all(example.captions[0] == example.class_name for example in test.pool)
     assert {subject.prompt for subject in test.subjects} == {
         f"Draw a {name.capitalize()}. a {name} that looks left" for name in CLASSES
     }
@@ -179,6 +180,12 @@ def test_the_hidden_image_is_never_a_reference_though_it_is_the_best(data: Path,
         assert reference["id"] in own and reference["id"] != subject.left_out
     scores = crossmodal.coverage_scores(Setup(options, load("pocket"), {}, {"cub": test}, studio), work)
     assert scores["coverage"].mean == 1 and scores["BM25 top-1"].mean == 1 and scores["coverage"].n == 3
+    alone = tuple(
+        example if example.path == own[0] else replace(example, captions=("a",)) for example in test.pool
+    )
+    setup = Setup(options, load("pocket"), {}, {"cub": replace(test, pool=alone)}, studio)
+    shares = crossmodal.coverage_scores(setup, work)["BM25 top-1"].values
+    assert shares == (0, 1, 1)  # only the first image's captions name the species; its own prompt lacks it
 
 
 def paintings(*titles: str) -> DataSet:
@@ -201,6 +208,24 @@ def test_of_two_nearly_equal_titles_the_first_is_the_query_and_the_other_in_the_
         "View of the harbour at dawn in the style of A. Painter"
     ]
     assert [example.path for example in test.pool] == ["1.jpg", "2.jpg", "3.jpg"]
+
+
+@pytest.mark.parametrize(("words", "queries"), [("in a storm", 1), ("in a great storm", 0)])
+def test_titles_are_near_up_to_three_words(words: str, queries: int) -> None:
+    art = paintings("Boats", f"Boats {words}")
+    assert len(crossmodal.query_test(art, Options((), Path("out"))).subjects) == queries
+
+
+def test_every_row_of_the_tables_has_the_published_settings_but_for_its_own() -> None:
+    settings = load("pocket", {"crossmodal.scored": "satisfied"})
+    lines = [line for sheet in crossmodal.sheets(settings, Options((), Path("out"))) for line in sheet.lines]
+    rows = {line.variant.name: altered(settings, line.variant.settings).crossmodal for line in lines}
+    assert {name: (row.rag, row.dense) for name, row in rows.items()} == {
+        "no-rag": (False, True),
+        "crossmodal": (True, True),
+        "no-dense": (True, False),
+    }
+    assert {row.scored for row in rows.values() if row.rag} == {"all"}
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,14 @@ import pytest
 from support.paper_data import CLASSES, write_data
 from support.plugins import install_package
 
+from pleinair.app.settings import load
 from pleinair.evals.__main__ import main
+from pleinair.evals.reproduce import decisions, imagerag
+from pleinair.evals.reproduce.experiment import Options, Setup
+from pleinair.evals.reproduce.generate import Studio
 from pleinair.evals.reproduce.records import Records
+from pleinair.tools.data_sets.data_set import DataSet, Example
+from pleinair.tools.data_sets.recognise import LAYOUTS
 
 
 def command(data: Path, out: Path, *words: str) -> list[str]:
@@ -74,6 +80,19 @@ def test_every_class_is_asked_for_alone_with_each_other_and_in_place_of_it(
     assert (out / "records.jsonl").read_text("utf-8") == lines
 
 
+def test_there_are_780_prompts_of_the_first_20_of_1000_classes(tmp_path: Path) -> None:
+    names = tuple(f"bird {number}" for number in range(1100))
+    images = tuple(
+        Example(f"{n}/{k}.jpg", name, (), "test") for n, name in enumerate(names) for k in range(12)
+    )
+    options, layout = Options((), tmp_path), LAYOUTS[decisions.DATA_SET]
+    test = imagerag.class_test(DataSet(layout, tmp_path, names, images), options)
+    assert len(test.subjects) == 1000 and {len(subject.truth) for subject in test.subjects} == {10}
+    settings = load("pocket")
+    setup = Setup(options, settings, {}, {decisions.DATA_SET: test}, Studio(tmp_path))
+    assert decisions.decisions(settings, options).answers(setup) == 780
+
+
 def test_to_decline_is_a_wrong_decision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     site = install_package(tmp_path / "site", "mute", "[pleinair.mllm]\nmute = mute_model:build\n")
     model = (
@@ -83,7 +102,7 @@ def test_to_decline_is_a_wrong_decision(tmp_path: Path, monkeypatch: pytest.Monk
     (site / "mute_model.py").write_text(model, encoding="utf-8")
     monkeypatch.syspath_prepend(site)
     data, out = write_data(tmp_path / "data", "inaturalist", train=1, test=1), tmp_path / "out"
-    words = ("--vlm-check", "--data-sets", "inaturalist", "--set", 'mllm={backend="mute"}')
+    words = ("--only", "E.5", "--data-sets", "inaturalist", "--set", 'mllm={backend="mute"}')
     assert main(command(data, out, *words)) == 0
     assert {entry["answer"] for entry in Records(out / "records.jsonl")} == {"declined"}
     (table,) = json.loads((out / "imagerag.json").read_text("utf-8"))["tables"].values()

@@ -13,8 +13,10 @@ from support.openai_server import KEY, MODEL, served
 from support.paper_data import CLASSES, draw, save_scorers, write_data
 
 from pleinair.app.engines import build_backend
-from pleinair.app.settings import load
+from pleinair.app.settings import altered, load
 from pleinair.evals.__main__ import main
+from pleinair.evals.reproduce import imagerag
+from pleinair.evals.reproduce.experiment import Options
 from pleinair.evals.reproduce.records import Records, alone
 
 Command = Callable[..., int]
@@ -68,6 +70,26 @@ def test_every_row_of_the_ablation_is_made_and_stands_beside_the_papers(table_3:
     published = cells["ImageRAG, by captions (domain pool)", "CLIP"]["published"]
     assert published["value"] == 0.253
     assert figures["arms"]["cub/concepts/domain"]["imagerag.retrieve_by"] == "concepts"
+
+
+def test_every_row_has_the_settings_of_its_name() -> None:
+    settings = load("pocket", {"imagerag.retrieve_by": "prompt"})  # of which a row makes its own
+    sheets = imagerag.sheets(settings, Options((), Path("out"), generic=Path("generic")))
+    variants = {line.variant.name: line.variant for sheet in sheets for line in sheet.lines}
+    rows = {name: altered(settings, variant.settings) for name, variant in variants.items()}
+    assert variants["base"].graph == "direct"
+    assert {name: rows[name].imagerag.retrieve_by for name in ("captions", "concepts", "prompt")} == {
+        "captions": "captions",
+        "concepts": "concepts",
+        "prompt": "prompt",
+    }
+    assert [name for name, row in rows.items() if row.imagerag.rephrase_only] == ["rephrased"]
+    assert {name: (row.imagerag.rerank, row.retrieval.method) for name, row in rows.items()} == {
+        **dict.fromkeys(("base", "captions", "concepts", "prompt", "rephrased", "siglip"), (False, "auto")),
+        "mllm-rerank": (True, "both"),
+        "bm25-rerank": ("captions", "both"),
+    }
+    assert "SigLIP" in rows["siglip"].encoder.label and "SigLIP" not in rows["captions"].encoder.label
 
 
 def test_rows_of_a_subject_share_its_seed_and_its_draft(table_3: Path) -> None:

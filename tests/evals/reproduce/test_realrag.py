@@ -9,7 +9,11 @@ import pytest
 from support.paper_data import CLASSES, save_scorers, write_data
 
 from pleinair.evals.__main__ import main
+from pleinair.evals.reproduce import realrag
+from pleinair.evals.reproduce.experiment import Options
 from pleinair.evals.reproduce.records import Records
+from pleinair.tools.data_sets.data_set import DataSet, Example
+from pleinair.tools.data_sets.recognise import LAYOUTS
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +42,21 @@ def made(data: Path, scorers: list[str], tmp_path_factory: pytest.TempPathFactor
     return out
 
 
+def test_a_class_has_ten_images_by_default_and_all_its_test_images_to_compare_with() -> None:
+    images = tuple(Example(f"{number}.jpg", "Beetle", (), "test") for number in range(14))
+    cars = DataSet(LAYOUTS["cars"], Path("cars"), ("Beetle",), images)
+    subjects = realrag.class_test(cars, Options((), Path("out"))).subjects
+    assert [subject.prompt for subject in subjects] == ["A photo of a Beetle"] * 10
+    assert len({subject.seed for subject in subjects}) == 10
+    assert {len(subject.truth) for subject in subjects} == {14}
+
+
 def test_every_retriever_is_trained_and_every_row_measured(made: Path) -> None:
     figures = json.loads((made / "realrag.json").read_text("utf-8"))
     rows = {(cell["row"], cell["data_set"], cell["measure"]): cell for cell in figures["tables"]["realrag/1"]}
     for row in ("base model", "RealRAG, reflective (domain pool)"):
         assert rows[row, "cars", "CLIP-I"]["n"] == 2
+        assert abs(rows[row, "cars", "CLIP-T"]["mean"]) > 1  # × 100, as the paper's
         assert rows[row, "flowers", "FID (Fréchet distance)"]["interval"] is None  # of the set of images
     accuracies = {cell["row"]: cell for cell in figures["tables"]["realrag/5"] if cell["data_set"] == "cars"}
     assert set(accuracies) == {f"RealRAG, {name} (domain pool)" for name in ("zero", "normal", "reflective")}

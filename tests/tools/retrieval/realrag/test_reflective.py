@@ -13,6 +13,7 @@ from support.colour_encoder import COLOURS, paint, write_squares
 from support.retriever_trainings import LOOKS, Bench, BlueGenerator, WordEncoder
 from torch.nn import functional
 
+from pleinair.tools.realrag import Sampling
 from pleinair.tools.retrieval.index import Index, IndexRetriever, build_index
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.realrag import reflective
@@ -20,6 +21,7 @@ from pleinair.tools.retrieval.realrag.data import (
     build_training_set,
     describe_pairs,
     find_negatives,
+    generate_samples,
 )
 from pleinair.tools.retrieval.realrag.head import Head
 from pleinair.tools.retrieval.realrag.pairs import Pair, pairs_by_folder
@@ -158,6 +160,24 @@ def test_samples_are_generated_once_for_all_trainings(bench: Bench) -> None:
     assert len(bench.generator.requests) == generated
     bench.training_set(samples=2)
     assert [request.seed for request in bench.generator.requests[generated:]] == [1] * len(LOOKS)
+
+
+def test_a_sample_is_generated_with_all_that_the_retriever_is_tied_to(bench: Bench) -> None:
+    values = {"width": 32, "height": 16, "num_inference_steps": 3, "guidance_scale": 2.5}
+    sampling = Sampling(sampler="s", negative_prompt="snow", **values)  # type: ignore[arg-type]
+    able = bench.generator.capabilities.model_copy(update={"negative_prompt": True})
+    bench.generator.capabilities = able
+    generate_samples(
+        ["a bird"],
+        generator=bench.generator,
+        sampling=sampling,
+        store=bench.store,
+        each=1,
+        on_progress=lambda done, total: None,
+    )
+    (request,) = bench.generator.requests
+    assert request.model_dump(include={*values, "negative_prompt"}) == values | {"negative_prompt": "snow"}
+    assert not request.references
 
 
 def test_samples_of_another_generator_are_not_used(bench: Bench) -> None:
