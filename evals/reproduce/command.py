@@ -12,6 +12,7 @@ import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -407,7 +408,7 @@ def _add_options(parser: argparse.ArgumentParser, experiment: Experiment) -> Non
     add("--data-sets", default="", metavar="NAME,…", help="of those that the tables need (all)")
     add("--limit", type=_positive, metavar="N", help="the first N classes of a data set (the paper's number)")
     add("--images", type=_positive, metavar="N", help=f"images of a class or query ({experiment.images})")
-    add("--seed", type=int, default=0, help="from which each prompt's seed derives (0)")
+    add("--seed", type=_seed, default=0, help="from which each prompt's seed derives (0)")
     add(
         "--scorer",
         action="append",
@@ -422,7 +423,7 @@ def _add_options(parser: argparse.ArgumentParser, experiment: Experiment) -> Non
         default=Path(f"reports/{experiment.paper}"),
         help="folder of everything that is made",
     )
-    add("--max-usd", type=float, metavar="USD", help="US dollars of all commands with this --out, at most")
+    add("--max-usd", type=_usd, metavar="USD", help="US dollars of all commands with this --out, at most")
     add("--estimate", action="store_true", help="print what it takes and what is missing, and stop")
     if experiment.paper == "imagerag":
         add(
@@ -443,9 +444,25 @@ def _add_options(parser: argparse.ArgumentParser, experiment: Experiment) -> Non
 
 
 def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number, 1 or more")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number, 0 or more")
+    return int(text)
+
+
+def _usd(text: str) -> float:
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = 0.0
+    if not 0 < amount < inf:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be an amount of US dollars above 0")
+    return amount
 
 
 def _run(name: str, options: argparse.Namespace) -> None:
@@ -459,8 +476,11 @@ def _run(name: str, options: argparse.Namespace) -> None:
 def read_options(options: argparse.Namespace) -> Options:
     """Return the options of a parsed command line."""
     sizes = _listed(getattr(options, "pool_sizes", ""))
-    if not all(size.isdecimal() for size in sizes):
+    if not all(size.isdecimal() and int(size) for size in sizes):
         raise BadInput(f"--pool-sizes {options.pool_sizes!r}: must be numbers of images, such as 1000,10000")
+    generic = getattr(options, "generic", None)
+    if generic and not generic.is_dir():
+        raise BadInput(f"--generic {str(generic)!r}: no such folder.")
     return Options(
         data=tuple(options.data),
         out=options.out,
@@ -473,7 +493,7 @@ def read_options(options: argparse.Namespace) -> Options:
         seed=options.seed,
         scorers=tuple(options.scorer),
         allow_same=options.allow_same_encoder,
-        generic=getattr(options, "generic", None),
+        generic=generic,
         pool_sizes=tuple(map(int, sizes)),
         training=tuple(getattr(options, "train", ())),
         max_usd=options.max_usd,

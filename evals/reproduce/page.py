@@ -27,7 +27,7 @@ _TINY = 128  # pixels, under which an image is enlarged without smoothing
 
 
 def examples(studio: Studio, works: Sequence[Work]) -> list[dict[str, Any]]:
-    """Return the first prompts of each data set with their images, as `data:` addresses."""
+    """Return the first prompts of each data set, each with its first seed; images are `data:` addresses."""
     by_set: dict[str, list[Work]] = {}
     for work in works:
         by_set.setdefault(work.arm.data_set, []).append(work)
@@ -35,7 +35,8 @@ def examples(studio: Studio, works: Sequence[Work]) -> list[dict[str, Any]]:
 
 
 def _examples(studio: Studio, works: Sequence[Work]) -> Iterator[dict[str, Any]]:
-    for subject in works[0].subjects:
+    first = {subject.prompt: subject for subject in reversed(works[0].subjects)}
+    for subject in reversed(first.values()):
         real = [_image("real image", read_untrusted(path)) for path in subject.truth[:1]]
         made = [
             _shown(studio, work, entry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
@@ -201,12 +202,26 @@ def plot(report: Report, folder: Path) -> list[Path]:
         figure = Figure(figsize=(width, 1 + 2.2 * len(measures)), layout="constrained")
         figure.suptitle(f"{report.paper}, {each.name}", fontsize=11)
         axes = figure.subplots(len(measures), 1, squeeze=False)[:, 0]
-        draw = _curve if each.id == "imagerag/16" else _points
+        draw = (
+            _curve
+            if each.id == "imagerag/16"
+            else partial(_points, list(dict.fromkeys(cell.row for cell in measured)))
+        )
         for place, measure in zip(axes, measures, strict=True):
             draw(place, [cell for cell in measured if cell.measure == measure])
             place.set_ylabel(measure)
             place.spines[["top", "right"]].set_visible(False)
-        axes[0].legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+        pairs = [zip(*place.get_legend_handles_labels(), strict=True) for place in axes]
+        by_label = {label: handle for of_axes in pairs for handle, label in of_axes}
+        axes[0].legend(
+            by_label.values(),
+            by_label,
+            frameon=False,
+            fontsize=8,
+            ncols=3,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1),
+        )
         figure.supxlabel(_caption(each, measured, report), fontsize=8)
         paths.append(folder / f"{each.id.replace('/', '-')}.png")
         figure.savefig(paths[-1], dpi=130)
@@ -214,7 +229,7 @@ def plot(report: Report, folder: Path) -> list[Path]:
 
 
 def _caption(each: Sheet, cells: Sequence[Cell], report: Report) -> str:
-    parts = ["● ours with 95 % interval"]
+    parts = ["● ours" + " with 95 % interval" * any(cell.interval for cell in cells)]
     if each.is_generated:
         parts[0] += f", by {report.model}"
     if any(cell.published for cell in cells):
@@ -222,12 +237,16 @@ def _caption(each: Sheet, cells: Sequence[Cell], report: Report) -> str:
     return "; ".join(parts)
 
 
-def _points(axes: Axes, cells: Sequence[Cell]) -> None:
-    """Plot a point a row with its interval, and the published figure beside it, in groups of data sets."""
-    sets, rows = (list(dict.fromkeys(getattr(cell, name) for cell in cells)) for name in ("data_set", "row"))
-    width = 0.8 / len(rows)
+def _points(rows: Sequence[str], axes: Axes, cells: Sequence[Cell]) -> None:
+    """Plot a point a row with its interval, and the published figure beside it, in groups of data sets.
+
+    A row has the same place and colour in all plots of a table.
+    """
+    sets, width = list(dict.fromkeys(cell.data_set for cell in cells)), 0.8 / len(rows)
     for place, row in enumerate(rows):
         of_row = [cell for cell in cells if cell.row == row]
+        if not of_row:
+            continue
         spots = [sets.index(cell.data_set) + width * (place - (len(rows) - 1) / 2) for cell in of_row]
         colour = _colour(place)
         means = [cell.mean or 0.0 for cell in of_row]

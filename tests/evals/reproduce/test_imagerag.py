@@ -217,6 +217,8 @@ def test_unknown_tables_rows_and_data_sets_are_refused(
         (("--only", "2:captoins"), "Did you mean"),
         (("--data-sets", "coco"), "accepted: imagenet"),
         (("--pool-sizes", "many"), "must be numbers"),
+        (("--pool-sizes", "0"), "must be numbers"),
+        (("--generic", "nowhere"), "--generic 'nowhere': no such folder"),
     ):
         assert run(data, tmp_path / "out", *words) == 1
         assert text in capsys.readouterr().err
@@ -290,3 +292,21 @@ def test_a_run_that_the_last_money_cut_short_is_made_anew_with_more(
     assert (first, second["picture"]) == (cut, whole["picture"])
     figures = json.loads((tmp_path / "out/imagerag.json").read_text("utf-8"))
     assert figures["cost"]["usd"] == pytest.approx(first["usage"]["usd"] + second["usage"]["usd"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        ("--limit", "0", "'0': must be a whole number, 1 or more"),
+        ("--images", "two", "'two': must be a whole number, 1 or more"),
+        ("--seed", "-1", "'-1': must be a whole number, 0 or more"),
+        ("--max-usd", "nan", "'nan': must be an amount of US dollars above 0"),
+        ("--max-usd", "-2", "'-2': must be an amount"),
+    ],
+)
+def test_unusable_numbers_are_refused_before_anything_is_read(
+    option: str, value: str, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        run(tmp_path / "none", tmp_path / "out", f"{option}={value}")
+    assert text in capsys.readouterr().err and not (tmp_path / "out").exists()
