@@ -117,28 +117,20 @@ def _near_titles(paintings: Sequence[Example]) -> Iterator[Example]:
 
 def _cub(data_set: DataSet, options: Options) -> Queries:
     """Take every image with a caption that differs by one token from another image's of its species."""
-    by_class: dict[str, list[Example]] = defaultdict(list)
-    for example in data_set.examples:
-        by_class[example.class_name].append(example)
-    chosen = {
-        name: by_class[name]
-        for name in islice((n for n in data_set.class_names if by_class[n]), options.limit)
-    }
+    species = data_set.classes(limit=options.limit)
     queries = [
         (f"Draw a {name}. {caption}", name, example)
-        for name, birds in chosen.items()
+        for name, birds in species
         for example, caption in _near_captions(birds)
     ]
     subjects = _subjects(data_set, queries, options, leave_out=True)
     pool = tuple(
-        replace(example, captions=(name, *example.captions))
-        for name, birds in chosen.items()
-        for example in birds
+        replace(example, captions=(name, *example.captions)) for name, birds in species for example in birds
     )
     return Queries(
         subjects,
         pool,
-        f"{len(queries):,} queries of {len(chosen)} species, {len(pool):,} in the pool but one",
+        f"{len(queries):,} queries of {len(species)} species, {len(pool):,} in the pool but one",
     )
 
 
@@ -175,15 +167,9 @@ def _masked(tokens: tuple[str, ...]) -> Iterator[_Key]:
 
 def _imagenet_lt(data_set: DataSet, options: Options) -> Queries:
     """Take the first image of each class of the balanced split as a query; the others are the pool."""
-    by_class: dict[str, list[Example]] = defaultdict(list)
-    for example in data_set.split("test") or data_set.examples:
-        by_class[example.class_name].append(example)
-    chosen = {
-        name: by_class[name]
-        for name in islice((n for n in data_set.class_names if by_class[n]), options.limit)
-    }
-    queries = [(f"A photo of {name}", name, images[0]) for name, images in chosen.items()]
-    pool = tuple(example for images in chosen.values() for example in images[1:])
+    classes = data_set.classes("test", limit=options.limit) or data_set.classes(limit=options.limit)
+    queries = [(f"A photo of {name}", name, images[0]) for name, images in classes]
+    pool = tuple(example for _, images in classes for example in images[1:])
     return Queries(
         _subjects(data_set, queries, options), pool, f"{len(queries):,} classes, {len(pool):,} in the pool"
     )

@@ -7,7 +7,6 @@ prompt "A photo of a {class}", which is that of its examples and of appendix E.5
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any
 
 from pleinair.app.settings import BackendChoice, Settings
@@ -120,21 +119,15 @@ def _pool_curve(plain: Line, captions: Variant, sizes: Sequence[int]) -> Sheet:
 
 def class_test(data_set: DataSet, options: Options) -> Queries:
     """Return a prompt a class, with real images of its test split; the pool is the split for training."""
-    examples = data_set.split("test") or data_set.split("val")
-    by_class: dict[str, list[Any]] = {name: [] for name in data_set.class_names}
-    for example in examples:
-        by_class.setdefault(example.class_name, []).append(example)
-    most = options.limit or CLASSES.get(data_set.layout.name)
-    names = [*islice((name for name, shown in by_class.items() if shown), most)]
-    prompts = (
-        (PROMPT.format(name), name, tuple(map(data_set.file, by_class[name][:TRUTH]))) for name in names
-    )
-    chosen = set(names)
+    limit = options.limit or CLASSES.get(data_set.layout.name)
+    classes = data_set.classes("test", limit=limit) or data_set.classes("val", limit=limit)
+    prompts = ((PROMPT.format(name), name, tuple(map(data_set.file, real[:TRUTH]))) for name, real in classes)
+    names = {name for name, _ in classes}
     images = options.images or 1
     subjects = tuple(numbered(prompts, images, options.seed))
-    pool = tuple(example for example in data_set.split("train") if example.class_name in chosen)
+    pool = tuple(example for example in data_set.split("train") if example.class_name in names)
     how = (
-        f"{len(names)} of {len(data_set.class_names)} classes, images of each: {images}; own pool: "
+        f"{len(classes)} of {len(data_set.class_names)} classes, images of each: {images}; own pool: "
         f"{len(pool):,} images of these classes to train"
     )
     return Queries(subjects, pool, how)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from pleinair.evals.reproduce.plan import DOMAIN, Line, Queries, Sheet, Variant,
 from pleinair.evals.reproduce.records import key_of
 from pleinair.evals.reproduce.results import Measures
 from pleinair.evals.run import show_progress
-from pleinair.tools.data_sets.data_set import DataSet, Example
+from pleinair.tools.data_sets.data_set import DataSet
 from pleinair.tools.retrieval.realrag.pairs import prompt_for
 
 PROMPT = "A photo of a {}"
@@ -79,19 +78,16 @@ def class_test(data_set: DataSet, options: Options) -> Queries:
 
     The caption of an image of the pool is the prompt of its class, which the training pairs with it.
     """
-    by_class: dict[str, list[Example]] = {name: [] for name in data_set.class_names}
-    for example in data_set.split("test"):
-        by_class[example.class_name].append(example)
-    names = [*islice((name for name, shown in by_class.items() if shown), options.limit)]
-    prompts = ((PROMPT.format(name), name, tuple(map(data_set.file, by_class[name]))) for name in names)
+    classes = data_set.classes("test", limit=options.limit)
+    prompts = ((PROMPT.format(name), name, tuple(map(data_set.file, real))) for name, real in classes)
     subjects = tuple(numbered(prompts, options.images or IMAGES, options.seed))
-    chosen = set(names)
+    names = {name for name, _ in classes}
     pool = tuple(
         replace(example, captions=(prompt_for(example.class_name),))
         for example in data_set.split("train")
-        if example.class_name in chosen
+        if example.class_name in names
     )
-    how = f"{len(names)} of {len(data_set.class_names)} classes, {len(pool):,} images of these in the pool"
+    how = f"{len(classes)} of {len(data_set.class_names)} classes, {len(pool):,} images of these in the pool"
     return Queries(subjects, pool, how)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,6 +100,19 @@ class DataSet:
     def split(self, *names: Split) -> tuple[Example, ...]:
         """Return the examples of some splits."""
         return tuple(example for example in self.examples if example.split in names)
+
+    def classes(self, *splits: Split, limit: int | None = None) -> list[tuple[str, list[Example]]]:
+        """Return the first `limit` classes with examples, by name, with these: of some splits, or of all.
+
+        In the list's order; classes of one name, such as ImageNet's two cranes, stay apart by their `code`.
+        """
+        places = {name: place for place, name in reversed([*enumerate(self.class_names)])}
+        by_class: dict[tuple[int, str, str], list[Example]] = defaultdict(list)
+        for example in self.split(*splits) if splits else self.examples:
+            name = example.class_name
+            if name in places:
+                by_class[places[name], name, example.facts.get("code", "")].append(example)
+        return [(key[1], by_class[key]) for key in sorted(by_class)][:limit]
 
     def file(self, example: Example) -> Path:
         """Return the file of an example."""

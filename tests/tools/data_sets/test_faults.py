@@ -225,6 +225,10 @@ def test_synsets_of_one_first_name_take_another_or_are_told_apart_by_code(tmp_pa
     assert data_set.problems == ("names of several classes, which `code` tells apart: 1 (crane)",)
     codes = {example.facts["code"] for example in data_set.examples if example.class_name == "crane"}
     assert codes == {"n01440765", "n01440768"}
+    classes = [(name, {e.facts["code"] for e in examples}) for name, examples in data_set.classes("train")]
+    assert [name for name, _ in classes].count("crane") == 2
+    assert all(len(codes) == 1 for _, codes in classes)
+    assert [name for name, _ in data_set.classes("train", limit=3)] == ["maillot", "crane", "crane"]
 
 
 def test_a_folder_in_a_data_set_and_packed_archives_are_answered_with_what_to_do(tmp_path: Path) -> None:
