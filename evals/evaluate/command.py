@@ -101,6 +101,8 @@ def _folder(out: str) -> Path:
     from pleinair.evals.reproduce.records import checked_out
     from pleinair.tools.storage.files import checked_path
 
+    if not out.strip():
+        raise BadInput("--out: it is blank", "Name a folder for the results, or leave it out.")
     return checked_out(checked_path(out, "--out"))
 
 

@@ -18,11 +18,13 @@ from pleinair.tools.types import BadInput, PleinairError
 if TYPE_CHECKING:
     from pleinair.evals.pocket.oracle import Oracle
 
-DEFAULTS = ("clip:ViT-L-14=laion2b_s32b_b82k",)  # of natural images; retrieval's is ViT-B-32 in most profiles
+_COMMIT = "18d0535469bb561bf468d76c1d73aa35156c922b"  # which public projects pin
+DEFAULTS = (f"clip:ViT-L-14=openai@{_COMMIT}",)  # of natural images; retrieval's is ViT-B-32 in most profiles
 KINDS = ("clip", "siglip", "dino", "dinov2", "accuracy", "gptscore")  # of single images, higher is better
 FETCH = (
-    "Fetch weights that retrieval does not use, and name them: --scorer dinov2:FOLDER "
-    "(facebook/dinov2-base, 346 MB, Apache-2.0), or --scorer clip:ViT-L-14=laion2b_s32b_b82k (1.7 GB, MIT)."
+    "Fetch weights that retrieval does not use: `hf download facebook/dinov2-base --local-dir dinov2` (346 MB, "
+    "Apache-2.0), then --scorer dinov2:dinov2; or `hf download timm/vit_large_patch14_clip_224.openai --revision "
+    f"{_COMMIT}` (1.7 GB, Apache-2.0), the default then."
 )
 
 

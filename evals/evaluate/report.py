@@ -73,9 +73,7 @@ def first_sentence(findings: Findings) -> str:
         return f"{text}no concept."
     certain = sum(harm.is_certain for harm in findings.harm)
     single = all(harm.prompts == 1 for harm in findings.harm)
-    chance = (
-        "which one prompt each cannot tell from chance" if single else f"{certain or 'none'} beyond chance"
-    )
+    chance = "by one prompt each, which may be chance" if single else f"{certain or 'none'} beyond chance"
     names = _names([harm.concept for harm in findings.harm])
     return f"{text}{len(findings.harm)} of {counted(gain.concepts, 'concept')}, {chance}: {names}."
 

@@ -149,6 +149,7 @@ def test_a_dry_run_generates_nothing(library: Path, tmp_path: Path) -> None:
         (("--scorer", "diversity:dino:folder"), "is no scorer of single images"),
         (("--scorer", "clip:local-dir:pocket/encoder"), "encoder"),
         (("--concept", "unicorn"), "no concept has 2 images"),
+        (("--out", " "), "--out: it is blank"),
         (("--set", "retrieval.k=none"), "retrieval.k"),
     ],
 )
@@ -174,5 +175,6 @@ def test_results_do_not_become_a_part_of_the_library(library: Path, name: str) -
 def test_a_generator_of_another_world_needs_weights_that_are_named() -> None:
     with pytest.raises(BadInput) as error:
         open_scorers((), load("sdxl"), allow_same=False)
-    assert "dinov2:FOLDER" in error.value.remedy
+    assert "is not downloaded" in error.value.message  # and nothing else is wrong with the default
+    assert "--scorer dinov2:dinov2" in error.value.remedy
     assert "346 MB" in error.value.remedy

@@ -94,7 +94,7 @@ def test_the_first_sentence_says_where_it_harms_and_what_may_be_chance() -> None
     assert sentence.endswith("lowers the score of 2 of 40 concepts, 1 beyond chance: oak, elm.")
     assert first_sentence(findings(Verdict.HELPS, elm)).endswith("1 of 40 concepts, none beyond chance: elm.")
     single = first_sentence(findings(Verdict.HELPS, Harm("elm", -1, 1, 1, False)))
-    assert single.endswith("1 of 40 concepts, which one prompt each cannot tell from chance: elm.")
+    assert single.endswith("1 of 40 concepts, by one prompt each, which may be chance: elm.")
 
 
 def test_without_a_pair_the_first_sentence_states_no_figure() -> None:
