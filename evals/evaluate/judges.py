@@ -23,8 +23,8 @@ DEFAULTS = (f"clip:ViT-L-14=openai@{_COMMIT}",)  # of natural images; retrieval'
 KINDS = ("clip", "siglip", "dino", "dinov2", "accuracy", "gptscore")  # of single images, higher is better
 FETCH = (
     "Fetch weights that retrieval does not use: `hf download facebook/dinov2-base --local-dir dinov2` (346 MB, "
-    "Apache-2.0), then --scorer dinov2:dinov2; or `hf download timm/vit_large_patch14_clip_224.openai --revision "
-    f"{_COMMIT}` (1.7 GB, Apache-2.0), the default then."
+    "Apache-2.0), then --scorer dinov2:dinov2; or the default, `hf download "
+    f"timm/vit_large_patch14_clip_224.openai --revision {_COMMIT}` (1.7 GB, Apache-2.0)."
 )
 
 
