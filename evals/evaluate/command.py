@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pleinair.app.cli.options import Json, Profile, Setting
-from pleinair.app.cli.terminal import explained, leave, progress_bar, quiet, say, say_all
+from pleinair.app.cli.terminal import error_lines, explained, leave, progress_bar, quiet, say, say_all
 from pleinair.app.texts import counted, printable
 from pleinair.tools.types import BadInput
 
@@ -73,7 +74,7 @@ def evaluate(
     quiet()
     with explained():
         settings, folder = _settings(profile, setting, library), _folder(out)
-        scorers = open_scorers(scorer or (), settings, allow_same_encoder)
+        open_scorers(scorer or (), settings, allow_same_encoder)  # raises before anything is read
         opened = _open(settings)
         _require_outside(folder, opened)
         split = _split(opened, concept or (), concepts, images, seeds, seed)
@@ -83,8 +84,7 @@ def evaluate(
         require_budget(plan, settings, max_usd)
         with alone(folder):
             studio = LibraryStudio(folder, max_usd, split=_without_copies(split, folder))
-            works = _generate(studio, settings)
-            findings = _find(studio, works, scorers, settings, seed)
+            works, findings = _evaluate(studio, scorer or (), settings, allow_same_encoder, seed)
             _finish(findings, _facts(studio, settings, seed), studio, works, as_json)
 
 
@@ -125,9 +125,7 @@ def _open(settings: Settings) -> Library:
         return open_library(settings, places(settings.paths.home), show)
 
 
-def _split(
-    library: Library, names: list[str] | tuple[str, ...], most: int, images: int, seeds: int, seed: int
-) -> Split:
+def _split(library: Library, names: Sequence[str], most: int, images: int, seeds: int, seed: int) -> Split:
     from pleinair.evals.evaluate.concepts import concepts_of
     from pleinair.evals.evaluate.split import split_library
 
@@ -146,9 +144,7 @@ def _without_copies(split: Split, folder: Path) -> Split:
         return without_copies(split, Records(folder / "copies.jsonl"), show)
 
 
-def _plan(
-    split: Split, settings: Settings, studio: LibraryStudio, texts: list[str] | tuple[str, ...]
-) -> Forecast:
+def _plan(split: Split, settings: Settings, studio: LibraryStudio, texts: Sequence[str]) -> Forecast:
     """Print what would be done, and return the estimate of it."""
     from pleinair.evals.evaluate.columns import works_of
     from pleinair.evals.evaluate.report import cautions
@@ -169,20 +165,23 @@ def _plan(
     return expected
 
 
-def _generate(studio: LibraryStudio, settings: Settings) -> list[Work]:
-    """Generate what is left; exit with the code of a limit if the money is used up."""
+def _evaluate(
+    studio: LibraryStudio, texts: Sequence[str], settings: Settings, allow_same: bool, seed: int
+) -> tuple[list[Work], Findings]:
+    """Generate and score what is left; exit with the code of a limit if the money is used up."""
     from pleinair.evals.evaluate.columns import works_of
-    from pleinair.evals.reproduce.generate import generate_all
+    from pleinair.evals.evaluate.judges import open_scorers
+    from pleinair.evals.reproduce.generate import UsedUp, generate_all
 
+    assert studio.split is not None
     works = works_of(studio.split, settings)
     try:
         generate_all(studio, works, lambda work: None)
-    except BadInput as error:
-        if studio.max_usd is None or studio.spent < studio.max_usd:
-            raise
-        say(f"\npleinair: {error}", err=True)
+        scorers = open_scorers(texts, settings, allow_same, studio)
+        return works, _find(studio, works, scorers, settings, seed)
+    except UsedUp as error:
+        say(f"\n{error_lines(error)}", err=True, indent=10)
         leave("stopped")
-    return works
 
 
 def _find(

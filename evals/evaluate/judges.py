@@ -17,13 +17,14 @@ from pleinair.tools.types import BadInput, PleinairError
 
 if TYPE_CHECKING:
     from pleinair.evals.pocket.oracle import Oracle
+    from pleinair.evals.scores.gptscore import Meter
 
 _COMMIT = "18d0535469bb561bf468d76c1d73aa35156c922b"  # which public projects pin
-DEFAULTS = (f"clip:ViT-L-14=openai@{_COMMIT}",)  # of natural images; retrieval's is ViT-B-32 in most profiles
+DEFAULTS = (f"clip:ViT-L-14=openai@{_COMMIT}",)  # retrieval's is ViT-B-32 in most profiles
 KINDS = ("clip", "siglip", "dino", "dinov2", "accuracy", "gptscore")  # of single images, higher is better
 FETCH = (
-    "Fetch weights that retrieval does not use: `hf download facebook/dinov2-base --local-dir dinov2` (346 MB, "
-    "Apache-2.0), then --scorer dinov2:dinov2; or the default, `hf download "
+    "Fetch weights that retrieval does not use: `hf download facebook/dinov2-base --local-dir dinov2` "
+    "(346 MB, Apache-2.0), then --scorer dinov2:dinov2; or the default, `hf download "
     f"timm/vit_large_patch14_clip_224.openai --revision {_COMMIT}` (1.7 GB, Apache-2.0)."
 )
 
@@ -61,11 +62,14 @@ class SameSpecies:
         return list(dict.fromkeys(finding.name for finding in self._oracle.species(read_untrusted(path))))
 
 
-def open_scorers(texts: Sequence[str], settings: Settings, allow_same: bool) -> list[Scorer]:
+def open_scorers(
+    texts: Sequence[str], settings: Settings, allow_same: bool, meter: Meter | None = None
+) -> list[Scorer]:
     """Return the scorers of an evaluation; the first decides the verdict.
 
     Without `texts` it is the pocket world's oracle for its generator, else `DEFAULTS`. Scores by similarity
-    to true images come before those to the prompt: they tell whether the user's own thing is shown.
+    to true images come before those to the prompt: they tell whether the user's own thing is shown. `meter`
+    limits and counts the money of `gptscore`.
 
     Raises:
         BadInput: a scorer is unknown, of sets of images or better if lower, retrieval's own encoder, or its
@@ -86,7 +90,11 @@ def open_scorers(texts: Sequence[str], settings: Settings, allow_same: bool) -> 
     for text in texts or DEFAULTS:
         try:
             opened = open_scorer(
-                text, retriever=encoder_text(settings.encoder), model=model, allow_same=allow_same
+                text,
+                retriever=encoder_text(settings.encoder),
+                model=model,
+                allow_same=allow_same,
+                meter=meter,
             )
         except PleinairError as error:
             if texts and isinstance(error, BadInput):

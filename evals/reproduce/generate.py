@@ -23,7 +23,7 @@ from pleinair.evals.reproduce.records import Entry, Records, key_of
 from pleinair.evals.run import STEPS, show_progress
 from pleinair.tools import registry
 from pleinair.tools.retrieval.filters import Filtered, without
-from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.storage.artifacts import ArtifactStore, charged, spent_on
 from pleinair.tools.types import (
     Attempt,
     BadInput,
@@ -42,17 +42,22 @@ if TYPE_CHECKING:
 _NOT_OF_AN_IMAGE = {"profile", "paths", "library", "budget", "worker", "output", "tracing"}
 
 
+class UsedUp(BadInput):
+    """The money of a command does not suffice for the rest; with more of it the same command goes on."""
+
+
 @dataclass
 class Clock:
-    """Images that a command makes, the seconds of every image, and those saved by serving one again."""
+    """Images that a command makes, what every image took, and the seconds saved by serving one again."""
 
-    drawn: Records
+    drawn: Records  # seconds and US dollars of all images of this and earlier commands
     made: int = 0
     saved: float = 0.0
+    usd: float = 0.0  # of the images that were asked for, also of those that were served again
 
 
 class TimedGenerator:
-    """Generator that makes no image twice: one that is served again costs the seconds that it took."""
+    """Generator that makes no image twice: one that is served again costs what it took."""
 
     def __init__(self, generator: Generator, store: ArtifactStore, clock: Clock) -> None:
         self._generator, self._store, self._clock = generator, store, clock
@@ -73,13 +78,15 @@ class TimedGenerator:
             started = perf_counter()
             image = self._generator.generate(request, images, on_step)
             clock.made += 1
-            clock.drawn.add(key, seconds=round(perf_counter() - started, 3))
+            clock.drawn.add(key, seconds=round(perf_counter() - started, 3), usd=spent_on(image).usd)
             return image
 
         picture = self._store.once(key, make)
         if clock.made == made and (drawn := clock.drawn.get(key)):
             clock.saved += drawn["seconds"]
-        return self._store.open(picture)
+        spent = self._store.spent(key)
+        clock.usd += spent.usd
+        return charged(self._store.open(picture), spent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,16 +173,17 @@ class Studio:
 
     @property
     def spent(self) -> float:
-        """Return the US dollars of all entries, also of earlier commands."""
-        return float(sum(entry["usage"]["usd"] for entry in self.records))
+        """Return the US dollars of all commands; an image that several entries share counts once."""
+        calls = sum(max(entry["usage"]["usd"] - entry.get("images_usd", 0.0), 0.0) for entry in self.records)
+        return float(calls + sum(entry.get("usd", 0.0) for entry in self.clock.drawn))
 
     def require_money(self) -> None:
         """Raise `BadInput` if the budget is used up."""
         if self.max_usd is not None and self.spent >= self.max_usd:
             raise self._used_up()
 
-    def _used_up(self) -> BadInput:
-        return BadInput(
+    def _used_up(self) -> UsedUp:
+        return UsedUp(
             f"--max-usd {self.max_usd:g} is used up: {self.spent:.4g} US dollars were spent.",
             "The same command with a higher one goes on where this one stopped.",
         )
@@ -192,10 +200,10 @@ class Studio:
         """Generate for a prompt; a run that the last money cut short is charged and made again later.
 
         Raises:
-            BadInput: the money was used up on the way.
+            UsedUp: the money was used up on the way.
         """
-        key, started, saved = work.key(subject), perf_counter(), self.clock.saved
-        state = changed(prompt=subject.prompt, seed=subject.seed, run_id=f"{work.arm}/{key}")
+        key, started, saved, usd = work.key(subject), perf_counter(), self.clock.saved, self.clock.usd
+        state = changed(prompt=subject.prompt, seed=subject.seed, run_id=f"{work.arm}/{key}/{uuid4().hex}")
         of_prompt = self.context_for(work, subject, context)
         try:
             result = graph.invoke(state, {"recursion_limit": STEPS}, context=of_prompt)
@@ -221,6 +229,7 @@ class Studio:
             queries=[retrieval.query for retrieval in output.retrievals],
             joint=joint.model_dump(mode="json") if isinstance(joint, BaseModel) else joint,
             usage=usage.model_dump(),
+            images_usd=round(self.clock.usd - usd, 6),
             seconds=round(perf_counter() - started + self.clock.saved - saved, 3),
         )
         if is_cut:
