@@ -11,6 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from pleinair.tools.storage.files import explain, require_writable
 from pleinair.tools.types import BadInput
 
 Entry = dict[str, Any]  # JSON
@@ -39,11 +40,16 @@ class Records:
         return self._entries.get(key)
 
     def add(self, key: str, **facts: Any) -> Entry:
-        """Append an entry and return it."""
+        """Append an entry and return it; raise `PleinairError` where it cannot be written."""
         entry = {"key": key, **facts}
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(("" if self._complete else "\n") + json.dumps(entry, ensure_ascii=False) + "\n")
+        text = ("" if self._complete else "\n") + json.dumps(entry, ensure_ascii=False) + "\n"
+        self._complete = False  # in case a part of it is written
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise explain(error, self._path) from error
         self._complete = True
         self._entries[key] = entry
         return entry
@@ -62,7 +68,9 @@ def alone(out: Path) -> Iterator[None]:
 
     Raises:
         BadInput: another command holds it.
+        PleinairError: nothing can be written there.
     """
+    require_writable(out)
     out.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(out / "command.lock", timeout=0):

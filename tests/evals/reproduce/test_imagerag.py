@@ -18,6 +18,7 @@ from pleinair.evals.__main__ import main
 from pleinair.evals.reproduce import imagerag
 from pleinair.evals.reproduce.experiment import Options
 from pleinair.evals.reproduce.records import Records, alone
+from pleinair.tools.types import PleinairError
 
 Command = Callable[..., int]
 
@@ -310,3 +311,14 @@ def test_unusable_numbers_are_refused_before_anything_is_read(
     with pytest.raises(SystemExit):
         run(tmp_path / "none", tmp_path / "out", f"{option}={value}")
     assert text in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_place_where_nothing_can_be_written_is_named(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--only", "3:base", "--data-sets", "cub", "--limit", "1", "--scorer", "none")
+    assert run(data, Path("/proc/results"), *words) == 1
+    assert "/proc/results" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    with pytest.raises(PleinairError, match="file/records.jsonl"):
+        Records(tmp_path / "file/records.jsonl").add("key", fact=1)
