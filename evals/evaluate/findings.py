@@ -11,7 +11,6 @@ from statistics import fmean, median
 from pleinair.evals.evaluate.columns import LOOP, NONE, RETRIEVED, TRUE, LibraryStudio
 from pleinair.evals.metrics import Interval, interval
 from pleinair.evals.reproduce.generate import Work
-from pleinair.evals.reproduce.results import title_of
 from pleinair.evals.scores.items import Score, Scorer
 
 WORTH_OF_SHARE, WORTH_OF_COSINE = 0.1, 0.02  # of the range; the least gain that matters
@@ -92,7 +91,8 @@ class Findings:
     """All that an evaluation found."""
 
     verdict: Verdict
-    scorer: str  # of the verdict
+    measure: str  # title of the scorer that decides
+    scorer: str  # its name
     is_independent: bool  # of the loop's models
     unit: float  # what a score is multiplied by for print: 100 for a share
     gain: Change
@@ -187,7 +187,7 @@ def find(
         independent: whether the first scorer shares no model with the loop.
     """
     concepts = [subject.group for subject in works[0].subjects]
-    by_title = {title_of(scorer.name): scorer for scorer in scorers}
+    by_title = {scorer.title: scorer for scorer in scorers}
     values = {title: values_of(studio, works, scores, title) for title in by_title}
     first = next(iter(by_title))
     bounds = by_title[first].bounds
@@ -200,6 +200,7 @@ def find(
     differences = _by_concept(values[first], concepts)
     return Findings(
         verdict=verdict_of(gain, bounds),
+        measure=first,
         scorer=by_title[first].name,
         is_independent=independent,
         unit=1.0 if bounds[0] < 0 else 100.0 / bounds[1],

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from pleinair.app.engines import build_backend, is_pocket
 from pleinair.app.settings import Settings
 from pleinair.evals.metrics import Interval
-from pleinair.evals.reproduce.command import encoder_text
+from pleinair.evals.scores.encoders import encoder_text
+from pleinair.evals.scores.gptscore import GptScore
 from pleinair.evals.scores.items import Generated, OnProgress, Scorer
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.types import BadInput, PleinairError
@@ -38,7 +39,8 @@ class SameSpecies:
 
     needs_truth = True
     bounds: Interval = (0.0, 1.0)
-    name = "same species as the true images, pocket oracle"
+    title = "same species as the true images"
+    name = f"{title}, pocket oracle"
 
     def __init__(self, oracle: Oracle) -> None:
         self._oracle = oracle
@@ -110,4 +112,4 @@ def _kind(text: str) -> str:
 
 def is_independent(scorer: Scorer) -> bool:
     """Return whether a scorer shares no model with the loop: the MLLM is its critic too."""
-    return not scorer.name.lower().startswith("gptscore")
+    return not isinstance(scorer, GptScore)

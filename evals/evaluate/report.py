@@ -22,7 +22,6 @@ from pleinair.evals.evaluate.findings import (
 )
 from pleinair.evals.metrics import Interval
 from pleinair.evals.report import table
-from pleinair.evals.reproduce.results import title_of
 
 if TYPE_CHECKING:
     from pleinair.evals.evaluate.columns import LibraryStudio
@@ -126,8 +125,7 @@ def _number(value: float, unit: float) -> str:
 
 def rows(findings: Findings) -> list[dict[str, object]]:
     """Return the table, a row a column of the evaluation."""
-    first = title_of(findings.scorer)
-    return [_row(column, first, findings.unit) for column in findings.columns]
+    return [_row(column, findings.measure, findings.unit) for column in findings.columns]
 
 
 def _row(column: Column, first: str, unit: float) -> dict[str, object]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.app.engines import build_backend, check
 from pleinair.app.models.ready import find_missing_keys
-from pleinair.app.settings import BackendChoice, Settings, altered, assignments, load
+from pleinair.app.settings import Settings, altered, assignments, load
 from pleinair.evals.report import versions, write_report
 from pleinair.evals.reproduce import crossmodal, imagerag, realrag
 from pleinair.evals.reproduce import page as html
@@ -44,6 +44,7 @@ from pleinair.evals.reproduce.sources import (
     require_all,
 )
 from pleinair.evals.run import show_progress
+from pleinair.evals.scores.encoders import encoder_text
 from pleinair.evals.scores.open import measured_by
 from pleinair.tools.data_sets.data_set import DataSet
 from pleinair.tools.model_files.hub import NotDownloaded
@@ -325,12 +326,6 @@ def _how_to_fetch(text: str, error: NotDownloaded, options: Options, experiment:
     if "=" in text:
         return f"{facts}; {error.remedy.removesuffix('.')}: --scorer {text}@COMMIT"
     return f"{facts}; name its path: --scorer {text}"
-
-
-def encoder_text(choice: BackendChoice) -> str:
-    """Return an encoder as the text of a scorer is written: `MODEL=WEIGHTS`, or its folder."""
-    model, weights = (str(choice.arguments.get(name, "")) for name in ("model", "revision"))
-    return f"{model}={weights}" if weights and ":" not in model else model
 
 
 def published_generator(experiment: Experiment, settings: Settings) -> tuple[str, bool]:

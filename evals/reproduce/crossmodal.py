@@ -214,7 +214,7 @@ def coverage_scores(setup: Setup, work: Work) -> dict[str, Score]:
 
 def _score(title: str, shares: Sequence[float], groups: Sequence[str], seed: int) -> Score:
     ends = interval(shares, 0, 1, seed, groups)
-    return Score(title, sum(shares) / len(shares), ends, len(shares), tuple(shares))
+    return Score(title, title, sum(shares) / len(shares), ends, len(shares), tuple(shares))
 
 
 def _share_by_words(

@@ -40,11 +40,6 @@ class Cell:
         return None if self.mean is None or self.published is None else self.mean - self.published.value
 
 
-def title_of(name: str) -> str:
-    """Return what a scorer measures, without its model: "CLIP-T" of "CLIP-T, ViT-B-32…"."""
-    return name.partition(",")[0].strip()
-
-
 def measure_all(
     studio: Studio, works: Sequence[Work], scorers: Sequence[Scorer], seed: int, on_progress: OnScore
 ) -> Scores:
@@ -54,9 +49,7 @@ def measure_all(
     for work in works:
         items = _items(studio, work)
         scores[work.arm] = {
-            title_of(scorer.name): _cached(cache, scorer, items, seed, on_progress)
-            for scorer in scorers
-            if items
+            scorer.title: _cached(cache, scorer, items, seed, on_progress) for scorer in scorers if items
         }
     return scores
 
@@ -71,7 +64,7 @@ def _items(studio: Studio, work: Work) -> list[Generated]:
 def _cached(
     cache: Records, scorer: Scorer, items: Sequence[Generated], seed: int, on_progress: OnScore
 ) -> Score:
-    key = _key(scorer.name, items, seed)
+    key = _key(scorer, items, seed)
     entry: Entry | None = cache.get(key)
     if entry is None:
         (result,) = score(items, [scorer], seed=seed, on_progress=on_progress)
@@ -81,9 +74,9 @@ def _cached(
     return _read(entry["score"])
 
 
-def _key(name: str, items: Sequence[Generated], seed: int) -> str:
+def _key(scorer: Scorer, items: Sequence[Generated], seed: int) -> str:
     facts = [(item.image.name, item.prompt, [str(path) for path in item.truth], item.group) for item in items]
-    return key_of(name, seed, facts)
+    return key_of(scorer.title, scorer.name, seed, facts)
 
 
 def _plain(result: Score) -> dict[str, object]:

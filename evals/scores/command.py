@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pleinair.app.paths import places
+from pleinair.evals.scores.gptscore import GptScore
 from pleinair.evals.scores.inputs import MATCHES, class_names, pair, read_generated, read_real
 from pleinair.evals.scores.items import Generated, Score, Scorer, score
 from pleinair.evals.scores.open import FORMS, open_scorer
@@ -123,7 +124,7 @@ def _without_truth(scorers: Sequence[Scorer]) -> list[Scorer]:
 
 def _plan(items: Sequence[Generated], scorers: Sequence[Scorer]) -> str:
     real = len({path for item in items for path in item.truth})
-    calls = len(items) * sum(scorer.name.startswith("GPTScore") for scorer in scorers)
+    calls = len(items) * sum(isinstance(scorer, GptScore) for scorer in scorers)
     asked = f", at most {2 * calls} calls of the language model ({calls} without repairs)" if calls else ""
     return f"{len(items)} generated images, {real} real ones, {len(scorers)} scores{asked}"
 

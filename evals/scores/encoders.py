@@ -24,6 +24,7 @@ from pleinair.tools.types import BadInput
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from pleinair.app.settings import BackendChoice
     from pleinair.tools.retrieval.encoder import OpenClipEncoder
     from pleinair.tools.types import Vectors
 
@@ -140,6 +141,12 @@ def _open(text: str) -> OpenClipEncoder:
             f"{text}: {hub_id} at {commit} is not complete on this machine",
             f"`hf download {hub_id} --revision {commit}` fetches it.",
         ) from error
+
+
+def encoder_text(choice: BackendChoice) -> str:
+    """Return an encoder as the text of a scorer is written: `MODEL=WEIGHTS`, or its folder."""
+    model, weights = (str(choice.arguments.get(name, "")) for name in ("model", "revision"))
+    return f"{model}={weights}" if weights and ":" not in model else model
 
 
 def _names(text: str) -> set[str]:

@@ -129,6 +129,7 @@ class FrechetDistance:
     bounds: Interval = (0.0, inf)
 
     def __init__(self, title: str, features: Features) -> None:
+        self.title = title
         self.name = f"{title}, {features.encoder.id}"
         self.note = ""
         self._features = features
@@ -153,6 +154,7 @@ class KernelDistance:
     bounds: Interval = (-inf, inf)
 
     def __init__(self, title: str, features: Features) -> None:
+        self.title = title
         self.name = f"{title}, {features.encoder.id}"
         self.note = ""
         self._features = features

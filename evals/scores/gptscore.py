@@ -94,7 +94,8 @@ class GptScore:
         """Ask `model`, at temperature 0 where it has one, and keep the answers in a folder."""
         self._meter = meter
         self._label = str(getattr(model, "model_name", "") or getattr(model, "model", "") or model._llm_type)
-        self.name = f"GPTScore {question}, {self._label}"
+        self.title = f"GPTScore {question}"
+        self.name = f"{self.title}, {self._label}"
         self.needs_truth = question == "concept preservation"
         self._question, self._model = question, with_temperature(model, 0.0)
         self._answers = _Answers(folder / "answers.sqlite")

@@ -30,8 +30,12 @@ class Scorer(Protocol):
     """Score of single images, one value each in their order (NaN: missing), or one of the set."""
 
     @property
+    def title(self) -> str:
+        """What is measured, such as "CLIP-T"."""
+
+    @property
     def name(self) -> str:
-        """What is measured, and by which model and weights."""
+        """The title with the model and its weights."""
 
     @property
     def needs_truth(self) -> bool:
@@ -57,7 +61,8 @@ class ChecksItems(Protocol):
 class Score:
     """Mean of a score over images, or the score of the set of them."""
 
-    name: str
+    title: str  # what is measured, such as "CLIP-T"
+    name: str  # the title with the model and its weights
     mean: float  # over the images that have a value; NaN if none has
     interval: Interval | None  # 95 %, by a bootstrap over groups; None for a score of the set
     n: int  # images with a value
@@ -116,11 +121,14 @@ def _score(items: Sequence[Generated], scorer: Scorer, seed: int, on_progress: O
     result = scorer.score(items, on_progress)
     real = len({path for item in items for path in item.truth}) if scorer.needs_truth else 0
     if isinstance(result, float):
-        return Score(scorer.name, result, None, len(items), (), real, getattr(scorer, "note", ""))
+        return Score(
+            scorer.title, scorer.name, result, None, len(items), (), real, getattr(scorer, "note", "")
+        )
     pairs = [(value, item.group) for value, item in zip(result, items, strict=True) if not isnan(value)]
     values, groups = [value for value, _ in pairs], [group for _, group in pairs]
     missing = f"{len(items) - len(values)} images have no value" if len(values) < len(items) else ""
     return Score(
+        title=scorer.title,
         name=scorer.name,
         mean=sum(values) / len(values) if values else nan,
         interval=interval(values, *scorer.bounds, seed, groups if any(groups) else None),

@@ -28,6 +28,7 @@ class TextSimilarity:
     bounds: Interval = COSINE
 
     def __init__(self, title: str, encoder: Encoder, features: Features) -> None:
+        self.title = title
         self.name = f"{title}, {encoder.id}"
         self._encoder, self._features = encoder, features
 
@@ -49,6 +50,7 @@ class ImageSimilarity:
     bounds: Interval = COSINE
 
     def __init__(self, title: str, features: Features) -> None:
+        self.title = title
         self.name = f"{title}, {features.encoder.id}"
         self._features = features
 
@@ -67,12 +69,13 @@ class Recognition:
     The class of an image is its group, and every name is compared in RealRAG's prompt.
     """
 
+    title = "accuracy"
     needs_truth = False
     bounds: Interval = SHARE
 
     def __init__(self, encoder: Encoder, features: Features, classes: Sequence[str] = ()) -> None:
         """Take the names of all classes; without them those of the images, which makes it easier."""
-        self.name = f"accuracy, {encoder.id}"
+        self.name = f"{self.title}, {encoder.id}"
         self._encoder, self._features, self._classes = encoder, features, classes
         self.note = ""
 
@@ -102,11 +105,12 @@ class Diversity:
     An image's value is its mean over the others of its prompt; the only image of a prompt has none.
     """
 
+    title = "diversity"
     needs_truth = False
     bounds: Interval = DISTANCE
 
     def __init__(self, features: Features) -> None:
-        self.name = f"diversity, {features.encoder.id}"
+        self.name = f"{self.title}, {features.encoder.id}"
         self._features = features
 
     def score(self, items: Sequence[Generated], on_progress: OnProgress) -> list[float]:

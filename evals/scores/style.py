@@ -123,10 +123,11 @@ class StyleLoss:
 
     needs_truth = True
     bounds: Interval = (0.0, inf)
+    title = "style loss"
     note = "lower is closer"
 
     def __init__(self, network: Vgg19) -> None:
-        self.name = f"style loss, {network.id}"
+        self.name = f"{self.title}, {network.id}"
         self._network = network
 
     def score(self, items: Sequence[Generated], on_progress: OnProgress) -> list[float]:

@@ -70,7 +70,7 @@ def test_pairs_are_of_equal_prompts_and_the_interval_is_by_concept() -> None:
 
 def findings(verdict: Verdict, *harm: Harm) -> Findings:
     gain = Change(0.62, (0.55, 0.69), 120, 40)
-    return Findings(verdict, "species, oracle", True, 100.0, gain, (), {}, harm, (), (), 3)
+    return Findings(verdict, "species", "species, oracle", True, 100.0, gain, (), {}, harm, (), (), 3)
 
 
 @pytest.mark.parametrize(
