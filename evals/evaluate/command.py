@@ -74,12 +74,14 @@ def evaluate(
     quiet()
     with explained():
         settings, folder = _settings(profile, setting, library), _folder(out)
-        open_scorers(scorer or (), settings, allow_same_encoder)  # raises before anything is read
+        if scorer or not dry_run:  # a wrong one is refused before anything is read
+            open_scorers(scorer or (), settings, allow_same_encoder)
         opened = _open(settings)
         _require_outside(folder, opened)
         split = _split(opened, concept or (), concepts, images, seeds, seed)
         plan = _plan(split, settings, LibraryStudio(folder, max_usd, split=split), scorer or ())
-        if dry_run:
+        if dry_run:  # without the weights of the default, too, what they are is said last
+            open_scorers(scorer or (), settings, allow_same_encoder)
             return
         require_budget(plan, settings, max_usd)
         with alone(folder):

@@ -137,6 +137,17 @@ def test_a_dry_run_generates_nothing(library: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_shows_concepts_and_estimate_without_the_weights_of_the_default_scorer(
+    library: Path, tmp_path: Path
+) -> None:
+    result = call(library, tmp_path / "out", "--dry-run", "--profile", "sdxl")
+    assert result.exit_code == 2
+    before, _, after = result.stderr.partition("prompts to generate for")
+    assert "8 of 12 concepts by boxes" in before
+    assert "No scorer: " in after
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
