@@ -11,11 +11,12 @@ from support.paper_data import write_data
 
 from pleinair.app.settings import load
 from pleinair.evals.__main__ import main
-from pleinair.evals.reproduce.command import EXPERIMENTS, Plan, plan_of
+from pleinair.evals.reproduce.command import EXPERIMENTS
 from pleinair.evals.reproduce.crossmodal import EXPERIMENT as CROSSMODAL
 from pleinair.evals.reproduce.experiment import Experiment, Options
 from pleinair.evals.reproduce.imagerag import EXPERIMENT as IMAGERAG
 from pleinair.evals.reproduce.plan import Queries
+from pleinair.evals.reproduce.run import Plan, plan_of
 from pleinair.tools.types import BadInput
 
 
