@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pleinair.app.api import find, home
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.results import FORMAT
+from pleinair.app.runs.results import read_sidecars
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput
 
@@ -60,22 +58,11 @@ def _of_folder(folder: Path) -> list[Entry]:
 
 def _results(folder: Path) -> Iterator[Entry]:
     """Yield the images of the sidecars in a folder and below it."""
-    for path in sorted(folder.rglob("*.json")):
-        sidecar, image = _read(path), path.with_suffix(".png")
-        order = sidecar.get("order")
-        if sidecar.get("format") == FORMAT and isinstance(order, dict) and image.is_file():
-            seed = sidecar.get("seed")
-            yield Entry(
-                str(order.get("prompt", "")), seed if isinstance(seed, int) else None, image.resolve()
-            )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    for path, sidecar in read_sidecars(folder):
+        image, seed = path.with_suffix(".png"), sidecar.get("seed")
+        if image.is_file():
+            prompt = str(sidecar["order"]["prompt"])
+            yield Entry(prompt, seed if isinstance(seed, int) else None, image.resolve())
 
 
 def _library(folder: Path) -> Iterator[Entry]:

@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -232,6 +232,15 @@ def _sidecar(request: DrawRequest, end: Ended) -> dict[str, Any]:
         **end.model_dump(mode="json", include=SAVED),
         "versions": end.versions,
     }
+
+
+def read_sidecars(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Yield the sidecars in a folder and below it, by their paths; other JSON files are left out."""
+    for path in sorted(folder.rglob("*.json")):
+        with suppress(OSError, ValueError, RecursionError, LookupError, TypeError):
+            content = json.loads(path.read_bytes())
+            if content["format"] == FORMAT and content["order"]["prompt"]:
+                yield path, content
 
 
 def versions() -> dict[str, str]:

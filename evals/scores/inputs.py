@@ -8,7 +8,6 @@ names.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from pleinair.app.runs.results import read_sidecars
 from pleinair.evals.scores.items import Generated
 from pleinair.tools.data_sets.data_set import DataSet, Split
 from pleinair.tools.data_sets.library import write_library
@@ -55,8 +55,7 @@ def read_generated(folder: Path) -> GeneratedImages:
     """
     if not folder.is_dir():
         raise BadInput(f"{folder} is not a folder.", "Name the folder of `pleinair draw --out` or `batch`.")
-    sidecars = [(path, content) for path in sorted(folder.rglob("*.json")) if (content := _sidecar(path))]
-    if sidecars:
+    if sidecars := list(read_sidecars(folder)):
         return _of_runs(sidecars)
     library = Library.open(folder)
     items = tuple(
@@ -70,16 +69,6 @@ def read_generated(folder: Path) -> GeneratedImages:
             "Write a metadata.jsonl with `file_name` and `text`, or name a folder that pleinair has written.",
         )
     return GeneratedImages(items)
-
-
-def _sidecar(path: Path) -> Mapping[str, Any] | None:
-    """Return the content of a run's sidecar, None for another file."""
-    try:
-        content = json.loads(path.read_bytes())
-        is_sidecar = bool(content["format"] and content["outcome"] and content["order"]["prompt"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return content if is_sidecar else None
 
 
 def _of_runs(sidecars: Sequence[tuple[Path, Mapping[str, Any]]]) -> GeneratedImages:
