@@ -52,7 +52,7 @@ _BEFORE = re.compile(
     rf"|{_COMMAND} (?={_ARTICLE} |{_MEDIUM}\b)"
     r"|(?:in|on) (?:this|the) (?:photo|picture|image|scene),? "
     r"|(?:there|here|this|that|these|those|it)(?: is| are|'s) |(?:we|you)(?: can)? see "
-    rf"|(?:{_ARTICLE} )?{_ADJECTIVES}{_MEDIUM} {_SHOWS} "
+    rf"|(?:{_ARTICLE} )?{_ADJECTIVES}{_MEDIUM}(?: \d+)? {_SHOWS} "
     rf"|(?:{_MEDIUM}|{_COMMAND}|prompt|caption|title|description|subject): "
     rf"|(?:{_ARTICLE} )?(?:(?:large|small|big|huge|whole) )?{_MEASURE} of "
     rf"|{_ARTICLE} "

@@ -125,6 +125,7 @@ NAMES = {
     "黑猫": "黑猫",
     "Café de la Paix": "café de la paix",
     "A jalapeño on a plate": "jalapeño",
+    "view 2 of a saverel wren on sand": "saverel wren",
     "A statue of San Juan de la Cruz in a square": "statue",
     "Eine braune Katze schläft gemütlich heute Nachmittag unserem roten Sofa": "",
     "saverel wren, a photo": "saverel wren",
