@@ -88,7 +88,7 @@ class CaptionReport:
             yield "The same command goes on with the others."
 
 
-def require_captions(settings: Settings) -> None:
+def _require_captions(settings: Settings) -> None:
     """Raise `BadInput` for settings with which no caption can be written, paid for or read."""
     check(settings)
     readers = settings.library.readers or names("reader")
@@ -105,13 +105,13 @@ def require_captions(settings: Settings) -> None:
 
 
 def plan_captions(settings: Settings, watch: Watch) -> CaptionPlan:
-    """Bring the index up to date and list the images without a caption; no MLLM call is made.
+    """Update the index and list the images without a caption; no MLLM call is made.
 
-    Raises as `require_captions`, and `NoLibrary` without usable images.
+    Raises as `_require_captions`, and `NoLibrary` without usable images.
     """
     from pleinair.tools.retrieval.index import IndexRetriever
 
-    require_captions(settings)
+    _require_captions(settings)
     library, encoder, index = open_indexed(settings, places(settings.paths.home), watch)
     ids = _without_caption(library, index)
     images: dict[str, tuple[str, int]] = {}

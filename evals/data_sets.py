@@ -63,7 +63,7 @@ def _run(options: argparse.Namespace) -> None:
         options.split = ["train"]
     examples = _chosen(data_set, options.split, options.classes)
     if options.json:
-        print(json.dumps(facts_of(data_set, examples), ensure_ascii=False, indent=1))
+        print(json.dumps(_facts_of(data_set, examples), ensure_ascii=False, indent=1))
     else:
         print(*describe(data_set, examples), sep="\n")
     if options.library:
@@ -96,7 +96,7 @@ def _splits(examples: Sequence[Example]) -> dict[str, int]:
     return {split or _NO_SPLIT: count for split, count in Counter(each.split for each in examples).items()}
 
 
-def facts_of(data_set: DataSet, examples: Sequence[Example]) -> dict[str, Any]:
+def _facts_of(data_set: DataSet, examples: Sequence[Example]) -> dict[str, Any]:
     """Return what a data set is and holds, for JSON."""
     layout, present = data_set.layout, {each.class_name for each in examples}
     return {
@@ -115,7 +115,7 @@ def facts_of(data_set: DataSet, examples: Sequence[Example]) -> dict[str, Any]:
 
 def describe(data_set: DataSet, examples: Sequence[Example]) -> Iterator[str]:
     """Yield lines about a data set: what it is, splits, classes, captions, examples, problems."""
-    layout, facts = data_set.layout, facts_of(data_set, examples)
+    layout, facts = data_set.layout, _facts_of(data_set, examples)
     yield f"{layout.title} ({layout.name}) in {data_set.folder}; the complete data set: {layout.size}"
     yield f"license: {layout.license}; published by {layout.source}"
     yield f"splits: {', '.join(f'{split} {count:,}' for split, count in facts['splits'].items())}"

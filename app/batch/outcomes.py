@@ -21,7 +21,7 @@ Entry = dict[str, Any]  # line, id, key, image, columns, and the fields of `RunV
 Place = tuple[str, int]  # a row's key, and the number of an image
 
 
-def place_of(entry: Entry) -> Place:
+def _place_of(entry: Entry) -> Place:
     """Return which image of which row an entry is about."""
     return entry["key"], entry["image"]
 
@@ -42,7 +42,7 @@ def read_entries(folder: Path) -> dict[Place, Entry]:
     for number, line in enumerate(data[: data.rfind(b"\n") + 1].splitlines(), 1):
         try:
             entry = json.loads(line)
-            entries[place_of(entry)] = entry
+            entries[_place_of(entry)] = entry
         except (ValueError, TypeError, KeyError) as error:
             raise BadInput(
                 f"{path}, line {number}: not the outcome of a batch",
@@ -95,7 +95,7 @@ class Outcomes:
         text = _text(moved)
         if not self._path.exists() or self._path.read_bytes() != text:
             write_whole(self._path, text)
-        self.entries = {place_of(entry): entry for entry in moved}
+        self.entries = {_place_of(entry): entry for entry in moved}
 
     def _present(self, entry: Entry, row: Row | None) -> Entry:
         """Return the fields of an entry that change with the file and the place of the folder."""
@@ -118,7 +118,7 @@ class Outcomes:
                     raise
         except OSError as error:
             raise explain(error, self._path) from error
-        self.entries[place_of(entry)] = entry
+        self.entries[_place_of(entry)] = entry
 
 
 def _text(entries: Iterable[Entry]) -> bytes:

@@ -125,7 +125,7 @@ def _columns() -> dict[str, Any]:
     return get_type_hints(SimpleNamespace(__annotations__=options)) | {"num_images": int | None}
 
 
-def column_names() -> list[str]:
+def _column_names() -> list[str]:
     """Return the names of the columns, without the settings."""
     return ["prompt", "id", "size", *_columns()]
 
@@ -166,7 +166,7 @@ class _RowReader:
                 ours = ""
             if value in (None, ""):
                 continue
-            if ours in column_names() or _SETTING.fullmatch(ours):
+            if ours in _column_names() or _SETTING.fullmatch(ours):
                 if ours in values:
                     self._fault(repr(name[:MAX_SHOWN]), f"there is another column for `{ours}`")
                 values[ours] = value
@@ -181,7 +181,7 @@ class _RowReader:
                 repr(name[:MAX_SHOWN]), f"no column. Use {INSTEAD[plain]}, or rename it if it is your own"
             )
             return False
-        if close := get_close_matches(plain, [*column_names(), *ALIASES], n=1, cutoff=CLOSE):
+        if close := get_close_matches(plain, [*_column_names(), *ALIASES], n=1, cutoff=CLOSE):
             hint = f"Did you mean `{close[0]}`? Rename it if it is your own"
             self._fault(repr(name[:MAX_SHOWN]), f"unknown column. {hint}")
         return not close
@@ -201,7 +201,7 @@ class _RowReader:
             self._fault(f"size = {repr(size)[:MAX_SHOWN]}", hint)
 
     def _words(self, values: dict[str, Any], name: str) -> str | None:
-        """Take a text out of the values, None where there is none."""
+        """Remove a text from the values, None where there is none."""
         value = values.pop(name, None)
         if name == "id" and isinstance(value, int) and not isinstance(value, bool):
             value = str(value)

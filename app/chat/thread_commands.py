@@ -164,10 +164,10 @@ def plan(question: ApprovalRequest, session: ChatSession) -> str:
 
 def numbered_references(session: ChatSession) -> list[str]:
     """Return the list of references as lines."""
-    return [f"{number:>3}  {reference_line(each)}" for number, each in enumerate(session.references(), 1)]
+    return [f"{number:>3}  {_reference_line(each)}" for number, each in enumerate(session.references(), 1)]
 
 
-def reference_line(reference: ChatReference) -> str:
+def _reference_line(reference: ChatReference) -> str:
     """Return a reference as a line: its concept, id, score, caption and marks."""
     from pleinair.app.trace.trace import score_text
 

@@ -52,8 +52,8 @@ def adaptor(
     The same command goes on after a stop: the MLLM's answers are stored one by one, weights every epoch. Of a
     folder with a known data set, such as COCO or CUB, the images to train on are used, with its own captions.
     """
-    from pleinair.app.adaptor import OverBudget, train_adaptor
     from pleinair.app.settings import assignments, load
+    from pleinair.app.trainings.adaptor import OverBudget, train_adaptor
     from pleinair.tools.retrieval.crossmodal.adaptor_training import AdaptorOptions
 
     with explained():
@@ -105,7 +105,7 @@ def retriever(
     split. The estimate comes first.
     """
     from pleinair.app.settings import Renamed, assignments, load
-    from pleinair.app.training import train_retriever
+    from pleinair.app.trainings.retriever import train_retriever
     from pleinair.tools.retrieval.realrag.reflective import ReflectiveOptions
 
     with explained():

@@ -80,11 +80,11 @@ def results_of(study: Study, votes: Sequence[Entry]) -> Results:
         identical=study.identical,
         votes=len(votes),
         judges=tuple(sorted({vote.judge for vote in votes})),
-        tallies=tuple(tally_of(study, votes, question) for question in QUESTIONS),
+        tallies=tuple(_tally_of(study, votes, question) for question in QUESTIONS),
     )
 
 
-def tally_of(study: Study, votes: Sequence[Entry], question: Question) -> Tally:
+def _tally_of(study: Study, votes: Sequence[Entry], question: Question) -> Tally:
     """Return the votes on one question."""
     winners = [(study.by_key[vote.pair].prompt, winner_of(study, vote, question)) for vote in votes]
     decided = [(prompt, float(winner == "a")) for prompt, winner in winners if winner in ("a", "b")]

@@ -127,10 +127,10 @@ def open_study(
     folder = checked_path(str(out), "--out").absolute()
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"--out {str(folder)!r}: it is a file; must be a folder")
-    stored, a, b = read_study(folder), source_name(a), source_name(b)
+    stored, a, b = _read_study(folder), source_name(a), source_name(b)
     if stored is None:
         _require_two(folder, a, b)
-        stored = make_study(a, b, seed, on_progress)
+        stored = _make_study(a, b, seed, on_progress)
         write_whole(folder / FILE, stored.model_dump_json(indent=1).encode())
     elif ((a or b) and (a, b) != (stored.a, stored.b)) or seed not in (None, stored.seed):
         raise BadInput(
@@ -151,7 +151,7 @@ def _require_two(folder: Path, a: str, b: str) -> None:
             raise BadInput(f"--out {str(folder)!r}: it is in the source {source!r}", "Choose another folder.")
 
 
-def read_study(folder: Path) -> Study | None:
+def _read_study(folder: Path) -> Study | None:
     """Return the study of a folder, None where there is none; raises `BadInput` for a damaged one."""
     path = folder / FILE
     try:
@@ -162,7 +162,7 @@ def read_study(folder: Path) -> Study | None:
         raise BadInput(f"{path}: it is no study that this version can read") from error
 
 
-def make_study(
+def _make_study(
     a: str,
     b: str,
     seed: int | None = None,

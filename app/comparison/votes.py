@@ -110,13 +110,13 @@ class Votes:
         return True
 
     def skip(self, judge: str, pair: str) -> None:
-        """Put a pair behind the others, unless it has a vote."""
+        """Move a pair behind the others, unless it has a vote."""
         with self._lock:
             if pair not in self.progress(judge).votes:
                 self._append(Entry(at=time.time(), judge=judge, pair=pair, kind="skip"))
 
     def undo(self, judge: str) -> str:
-        """Take back the last vote or skip of a judge, and return its pair; "" if there is none."""
+        """Undo the last vote or skip of a judge, and return its pair; "" if there is none."""
         with self._lock:
             history = self.progress(judge).history
             if not history:

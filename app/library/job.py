@@ -93,7 +93,7 @@ def current(places: Paths) -> Job | None:
 
 def start(places: Paths, kind: Kind, folder: str = "") -> None:
     """Start a job; raise `Busy` if one is running, `BadInput` for a folder that is none."""
-    path = str(checked_folder(folder)) if folder.strip() else ""
+    path = str(_checked_folder(folder)) if folder.strip() else ""
     home = places.home / FOLDER
     home.mkdir(parents=True, exist_ok=True)
     with (home / LOCK).open("ab") as lock:
@@ -121,7 +121,7 @@ def stop(places: Paths) -> None:
         (places.home / FOLDER / STOP).touch()
 
 
-def checked_folder(text: str) -> Path:
+def _checked_folder(text: str) -> Path:
     """Return the folder that a person means; raise `BadInput` unless it is one, by an absolute path."""
     try:
         path = Path(text.strip()).expanduser()

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from pleinair.agent.state import MAX_SEED
-from pleinair.app.judging import MAX_CONCEPTS
 from pleinair.app.library.opened import MAX_QUERY
+from pleinair.app.mcp.judging import MAX_CONCEPTS
 from pleinair.app.runs.request import MAX_IMAGES, MAX_INPUT_IMAGES
 from pleinair.app.settings import profiles
 from pleinair.tools import registry

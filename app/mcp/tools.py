@@ -13,11 +13,11 @@ from mcp_types import CallToolResult, ContentBlock
 
 from pleinair.app import api
 from pleinair.app.engines import check
-from pleinair.app.judging import judge
 from pleinair.app.library.opened import OpenLibrary, SearchResult
 from pleinair.app.mcp import arguments
 from pleinair.app.mcp.access import Access
 from pleinair.app.mcp.content import SMALL, TEMPLATE, result, shown_result, small_preview, text_block
+from pleinair.app.mcp.judging import judge
 from pleinair.app.mcp.shown import row_line, shown, standing
 from pleinair.app.runs.facts import summary_of
 from pleinair.app.runs.follow import Follower

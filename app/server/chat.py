@@ -69,7 +69,7 @@ router = APIRouter()
 
 @router.get("/")
 def newest(request: Request) -> Response:
-    """Go to the newest thread."""
+    """Redirect to the newest thread."""
     threads = Threads(site_of(request).places).newest(1)
     return _go(threads[0].id if threads else NEW, "end" if threads else "")
 

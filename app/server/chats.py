@@ -40,14 +40,14 @@ class Chats:
             thread = self._threads.get(thread_id)
         except BadInput:  # it was deleted
             return None
-        runs = latest_runs(thread)
+        runs = _latest_runs(thread)
         present = self._site.versions([run for run in runs if run not in self._ended])
         if len(self._ended) > MOST:
             self._ended.clear()
         for run, version in present.items():
             if version is not None and version[0] not in (*OPEN, REOPENED):
                 self._ended[run] = version
-        return version_of(thread, present | self._ended)
+        return _version_of(thread, present | self._ended)
 
     def rendered(self, thread_id: str) -> str:
         """Return what is live of a thread: messages, status, title, undo and redo."""
@@ -75,12 +75,12 @@ def title_of(thread: Thread) -> str:
     return thread.title or "New chat"
 
 
-def latest_runs(thread: Thread) -> list[str]:
+def _latest_runs(thread: Thread) -> list[str]:
     """Return the runs of the messages that are kept up to date."""
     return [run for message in thread.turns[-LATEST:] for run in message.runs]
 
 
-def version_of(thread: Thread, runs: dict[str, Version]) -> Version:
+def _version_of(thread: Thread, runs: dict[str, Version]) -> Version:
     """Return the version of a thread, by those of its runs."""
     turns = [(message.prompt, message.current, message.runs) for message in thread.turns[-LATEST:]]
     return (
@@ -88,10 +88,10 @@ def version_of(thread: Thread, runs: dict[str, Version]) -> Version:
         thread.title,
         bool(thread.undone),
         *turns,
-        *(runs.get(run) for run in latest_runs(thread)),
+        *(runs.get(run) for run in _latest_runs(thread)),
     )
 
 
 def version_key(site: Site, thread: Thread) -> str:
     """Return the id of a message of the feed about a thread as it is at the moment."""
-    return key_of({thread.id: version_of(thread, site.versions(latest_runs(thread)))})
+    return key_of({thread.id: _version_of(thread, site.versions(_latest_runs(thread)))})

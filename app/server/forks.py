@@ -33,7 +33,7 @@ KEEP, NONE, UPLOAD = "keep", "none", "upload"  # choices beside the hits, whose 
 router = APIRouter()
 
 
-def read_seed(text: str) -> int | None:
+def _read_seed(text: str) -> int | None:
     """Return the seed that is typed, None for an empty field; raises `BadInput`."""
     if not text:
         return None
@@ -126,7 +126,7 @@ class ForkForm:
         with of_field("prompt"):
             check_prompt(prompt)
         with of_field("seed"):
-            seed = read_seed(self.values.get("seed", "").strip())
+            seed = _read_seed(self.values.get("seed", "").strip())
         with of_field("profile"):
             if profile:
                 require_profile(profile)

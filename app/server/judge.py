@@ -116,7 +116,7 @@ def vote(
 
 @router.post("/undo")
 def undo(request: Request) -> Response:
-    """Take back the judge's last vote or skip, and show its pair again."""
+    """Undo the judge's last vote or skip, and show its pair again."""
     judge = _judge_of(request)
     pair = _judging(request).votes.undo(judge) if judge else ""
     return _to_next(f"/?again={pair}" if pair else "/")

@@ -130,7 +130,7 @@ def image_page(request: Request, id: Id) -> HTMLResponse:
 
 @router.post("/library/use")
 def use(request: Request, id: Annotated[str, Form(max_length=4096)]) -> Response:
-    """Put an image of the library into the tray of the chat that changed last, or of a first one."""
+    """Add an image of the library to the tray of the chat that changed last, or of a first one."""
     library, threads = _library(request), Threads(site_of(request).places)
     library.catalogue.get(id)
     thread = next(iter(threads.newest(1)), None) or threads.create()

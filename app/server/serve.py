@@ -53,7 +53,7 @@ def serve(
     with listen(options.host, options.port) as listener:
         options = replace(options, port=listener.getsockname()[1])
         if is_open(options.host):
-            options = replace(options, names=(*options.names, *own_addresses()))
+            options = replace(options, names=(*options.names, *_own_addresses()))
         site = Site(options, places)
 
         def stop() -> None:
@@ -139,7 +139,7 @@ def is_open(host: str) -> bool:
     return address is not None and address.is_unspecified
 
 
-def own_addresses() -> list[str]:
+def _own_addresses() -> list[str]:
     """Return the addresses by which other machines reach this one; IPv4 first.
 
     A page elsewhere cannot pretend to have such a name, as it can with DNS.

@@ -48,7 +48,7 @@ class Workers:
             thread.join()
 
     def look(self) -> None:
-        """Tell the workers that there is something new in the queue."""
+        """Signal the workers that there is something new in the queue."""
         for process in list(self._processes.values()):
             if process.stdin:
                 with suppress(OSError, ValueError):  # it has died, or is being stopped

@@ -60,7 +60,7 @@ def evaluate(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Tell whether retrieval helps on your library, with your generator.
+    """Measure whether retrieval helps on your library, with your generator.
 
     Images of each concept are held out. Equal prompts and seeds are generated without a reference, with the
     retrieved image, with a true image, and by the loop, and scored by a model that retrieval does not use.

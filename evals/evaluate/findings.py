@@ -113,12 +113,12 @@ def verdict_of(gain: Change, bounds: Interval) -> Verdict:
         return Verdict.HELPS
     if high < 0:
         return Verdict.HARMS
-    if high <= worth_of(bounds) and gain.concepts >= ENOUGH:
+    if high <= _worth_of(bounds) and gain.concepts >= ENOUGH:
         return Verdict.DOES_NOT_HELP
     return Verdict.UNDECIDED
 
 
-def worth_of(bounds: Interval) -> float:
+def _worth_of(bounds: Interval) -> float:
     """Return the least gain that matters: 10 points of a share, 0.02 of a cosine."""
     return WORTH_OF_COSINE if bounds[0] < 0 else WORTH_OF_SHARE * (bounds[1] - bounds[0])
 
@@ -126,20 +126,20 @@ def worth_of(bounds: Interval) -> float:
 Values = dict[str, dict[int, float]]  # by column: the value of each prompt, by its number
 
 
-def values_of(
+def _values_of(
     studio: LibraryStudio, works: Sequence[Work], scores: Mapping[str, Mapping[str, Score]], title: str
 ) -> Values:
     """Return the values of a scorer by column and prompt; a prompt without an image or a value has none."""
     values: Values = {}
     for work in works:
         name, score = work.arm.variant, scores[work.arm.variant].get(title)
-        numbers = [number for number, _, _ in images_of(studio, work)]
+        numbers = [number for number, _, _ in _images_of(studio, work)]
         pairs = zip(numbers, score.values, strict=True) if score else ()
         values[name] = {number: value for number, value in pairs if not isnan(value)}
     return values
 
 
-def images_of(studio: LibraryStudio, work: Work) -> list[tuple[int, str, object]]:
+def _images_of(studio: LibraryStudio, work: Work) -> list[tuple[int, str, object]]:
     """Return the prompts of a column that have an image: number, concept, entry."""
     return [
         (number, subject.group, entry)
@@ -188,7 +188,7 @@ def find(
     """
     concepts = [subject.group for subject in works[0].subjects]
     by_title = {scorer.title: scorer for scorer in scorers}
-    values = {title: values_of(studio, works, scores, title) for title in by_title}
+    values = {title: _values_of(studio, works, scores, title) for title in by_title}
     first = next(iter(by_title))
     bounds = by_title[first].bounds
     gains = {

@@ -168,8 +168,8 @@ def explanations(findings: Findings, facts: Facts) -> Iterator[str]:
     if not findings.is_independent:
         yield "The score is by the MLLM that is the loop's critic too: it is not independent of the loop."
     yield from _shown("Harm", [harm_text(harm, findings.unit) for harm in findings.harm])
-    yield from _shown("Gap", [gap_text(asdict(gap)) for gap in findings.gaps])
-    yield leaks_text(findings)
+    yield from _shown("Gap", [_gap_text(asdict(gap)) for gap in findings.gaps])
+    yield _leaks_text(findings)
     yield (
         f"Library: {counted(facts.images, 'image')}; {counted(findings.gain.concepts, 'concept')} by "
         f"{facts.origin}; held out: {counted(facts.held_out, 'image')}, near copies of them: {facts.copies}; "
@@ -200,7 +200,7 @@ def harm_text(harm: Harm, unit: float) -> str:
     return f"{lost}, lower in {harm.lower} of {harm.prompts} prompts, {chance}."
 
 
-def gap_text(gap: Mapping[str, Any]) -> str:
+def _gap_text(gap: Mapping[str, Any]) -> str:
     """Return what was retrieved for a concept instead of it."""
     parts = [f"an image of {name} in {count}" for name, count in gap["others"].items()]
     nothing = [f"nothing in {gap['nothing']}"] if gap["nothing"] else []
@@ -209,7 +209,7 @@ def gap_text(gap: Mapping[str, Any]) -> str:
     )
 
 
-def leaks_text(findings: Findings) -> str:
+def _leaks_text(findings: Findings) -> str:
     """Return how many images are copies of a reference, by column."""
     counts = {column.title: 0 for column in findings.columns if column.gain}
     titles = {column.name: column.title for column in findings.columns}
@@ -266,6 +266,6 @@ def _chosen(findings: Findings) -> list[str]:
 
 def _notes(findings: Findings, concept: str) -> list[str]:
     notes = [harm_text(harm, findings.unit) for harm in findings.harm if harm.concept == concept]
-    notes += [gap_text(asdict(gap)) for gap in findings.gaps if gap.concept == concept]
+    notes += [_gap_text(asdict(gap)) for gap in findings.gaps if gap.concept == concept]
     leaks = sum(each.concept == concept for each in findings.leaks)
     return [*notes, *([f"Near copies of a reference: {leaks}"] if leaks else [])]

@@ -89,11 +89,11 @@ def measure(images: int, seed: int) -> Iterator[Answer]:
         best = result.outcome.best
         if result.outcome.ending == "accepted" and best and len(best.request.references) == REFERENCES:
             done += 1
-            yield from answers_of(case, attribute(result.run_id), shown)
+            yield from _answers_of(case, attribute(result.run_id), shown)
         show_progress(f"{done}/{images} images of {number + 1} prompts")
 
 
-def answers_of(case: Case, attribution: Attribution, shown: Mapping[str, Sequence[str]]) -> Iterator[Answer]:
+def _answers_of(case: Case, attribution: Attribution, shown: Mapping[str, Sequence[str]]) -> Iterator[Answer]:
     """Yield what an attribution says about the concepts that are species."""
     tiers = {species.name: species.tier for species in SPECIES}
     for concept in attribution.concepts:

@@ -48,14 +48,14 @@ class Encoder:
     """
 
     def __init__(self, name: str, place: Path, way: str) -> None:
-        folder = "pocket/encoder" if name == "pocket" else str(random_clip(place / name))
+        folder = "pocket/encoder" if name == "pocket" else str(_random_clip(place / name))
         arguments: dict[str, Any] = {"model": f"local-dir:{folder}", "device": "cpu", "precision": "float32"}
         encoder = EncoderWorker("open_clip", arguments) if way == "apart" else OpenClipEncoder(**arguments)
         self.id, self.image_side = encoder.id, 0 if way == "full" else encoder.image_side
         self.encode_text, self.encode_images = encoder.encode_text, encoder.encode_images
 
 
-def random_clip(folder: Path) -> Path:
+def _random_clip(folder: Path) -> Path:
     """Write a random ViT-B/32 as open_clip saves it, unless it is there; return the folder."""
     if folder.exists():
         return folder
@@ -121,7 +121,7 @@ def peak_memory() -> Iterator[list[float]]:
         thread.join()
 
 
-def cpu_seconds() -> float:
+def _cpu_seconds() -> float:
     """Return the seconds that this process and its living children have computed."""
     process = psutil.Process()
     return sum(sum(part.cpu_times()[:2]) for part in (process, *process.children(recursive=True)))
@@ -135,9 +135,9 @@ def measure(folder: Path, name: str, way: str, index: Path) -> dict[str, float]:
     """
     encoder, library = Encoder(name, index.parent, way), Library.open(folder)
     with peak_memory() as peaks:
-        started, computed = perf_counter(), cpu_seconds()
+        started, computed = perf_counter(), _cpu_seconds()
         build_index(library, encoder, index)
-        seconds, computed = perf_counter() - started, cpu_seconds() - computed
+        seconds, computed = perf_counter() - started, _cpu_seconds() - computed
     times = []
     for _ in range(2):
         started = perf_counter()
@@ -161,7 +161,7 @@ def _apart(folder: Path, name: str, way: str, index: Path) -> dict[str, float]:
     return figures
 
 
-def nearness(folder: Path, name: str, place: Path, files: int) -> float:
+def _nearness(folder: Path, name: str, place: Path, files: int) -> float:
     """Return the least cosine between an image's vectors at full size and reduced."""
     from pleinair.tools.images.reading import ReadOptions, read_picture
 
@@ -212,7 +212,7 @@ def _compare(folder: Path, name: str, ways: Sequence[str], place: Path) -> None:
         )
     ratio = figures[0]["seconds"] / figures[1]["seconds"]
     print(
-        f"  {name}: {' / '.join(ways)} = {ratio:.2f}; cosine {nearness(folder, name, place, 4):.5f} or more"
+        f"  {name}: {' / '.join(ways)} = {ratio:.2f}; cosine {_nearness(folder, name, place, 4):.5f} or more"
     )
 
 

@@ -110,12 +110,12 @@ def _usd(text: str) -> float:
 def _run(name: str, options: argparse.Namespace) -> None:
     experiment, _ = EXPERIMENTS[name]
     try:
-        reproduce(experiment, read_options(options))
+        reproduce(experiment, _read_options(options))
     except KeyboardInterrupt:
         raise Cancelled("Stopped.", "The same command goes on where it was.") from None
 
 
-def read_options(options: argparse.Namespace) -> Options:
+def _read_options(options: argparse.Namespace) -> Options:
     """Return the options of a parsed command line."""
     sizes = _listed(getattr(options, "pool_sizes", ""))
     if not all(size.isdecimal() and int(size) for size in sizes):

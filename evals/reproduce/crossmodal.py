@@ -81,7 +81,7 @@ def query_test(data_set: DataSet, options: Options) -> Queries:
 
 
 def _wikiart(data_set: DataSet, options: Options) -> Queries:
-    """Take of each two nearly equal titles of an artist the first as a query; all others are the pool."""
+    """Return of each two nearly equal titles of an artist the first as a query; all others are the pool."""
     by_artist: dict[str, list[Example]] = defaultdict(list)
     for example in data_set.examples:
         if example.facts.get("title") and example.facts.get("artist"):
@@ -116,7 +116,7 @@ def _near_titles(paintings: Sequence[Example]) -> Iterator[Example]:
 
 
 def _cub(data_set: DataSet, options: Options) -> Queries:
-    """Take every image with a caption that differs by one token from another image's of its species."""
+    """Return every image with a caption that differs by one token from another image's of its species."""
     species = data_set.classes(limit=options.limit)
     queries = [
         (f"Draw a {name}. {caption}", name, example)
@@ -166,7 +166,7 @@ def _masked(tokens: tuple[str, ...]) -> Iterator[_Key]:
 
 
 def _imagenet_lt(data_set: DataSet, options: Options) -> Queries:
-    """Take the first image of each class of the balanced split as a query; the others are the pool."""
+    """Return the first image of each class of the balanced split as a query; the others are the pool."""
     classes = data_set.classes("test", limit=options.limit) or data_set.classes(limit=options.limit)
     queries = [(f"A photo of {name}", name, images[0]) for name, images in classes]
     pool = tuple(example for _, images in classes for example in images[1:])

@@ -124,7 +124,7 @@ def train(setup: Setup, work: Work) -> None:
     """Train an arm's retriever, or go on where a stopped command left it."""
     from contextlib import contextmanager
 
-    from pleinair.app.training import train_retriever
+    from pleinair.app.trainings.retriever import train_retriever
 
     loss, pools = work.line.variant.trained, work.settings.library.folder
     settings = altered(

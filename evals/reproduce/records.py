@@ -64,7 +64,7 @@ def checked_out(out: Path) -> Path:
 
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
-    """Hold the folder of a command's results, so that no other command pays for the same work.
+    """Lock the folder of a command's results, so that no other command pays for the same work.
 
     Raises:
         BadInput: another command holds it.

@@ -116,7 +116,7 @@ def _measure(
         scores[work.arm] |= experiment.own_scores(setup, work)
     failed = failures(studio, works)
     empty = {arm: "no prompt gave an image" for arm, each in failed.items() if each.count == each.of}
-    generator, is_published = published_generator(experiment, settings)
+    generator, is_published = _published_generator(experiment, settings)
     by_arm = {work.arm: work for work in works}
     tables = [
         (each, cells(each, scores, by_arm, experiment.measures, generator, plan.not_run | empty))
@@ -245,7 +245,7 @@ def _missing_models(plan: Plan, settings: Settings) -> list[str]:
     return [*dict.fromkeys(missing_models(rows or [settings], settings, ENGINES if rows else kinds))]
 
 
-def published_generator(experiment: Experiment, settings: Settings) -> tuple[str, bool]:
+def _published_generator(experiment: Experiment, settings: Settings) -> tuple[str, bool]:
     """Return the paper's generator whose figures are shown beside, and whether the profile's is that one."""
     label = settings.generator.label.lower()
     for name, parts in experiment.generators.items():

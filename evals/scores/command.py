@@ -82,7 +82,7 @@ def _run(options: argparse.Namespace) -> None:
     _say(_plan(items, scorers))
     scores = score(items, scorers, seed=options.seed, on_progress=_show)
     _say("")
-    page, figures = "\n".join(write_table(scores)), _figures(options, items, scores, retrievers)
+    page, figures = "\n".join(_write_table(scores)), _figures(options, items, scores, retrievers)
     if options.out:
         write_whole(options.out / "scores.md", f"{page}\n".encode())
         write_whole(options.out / "scores.json", json.dumps(figures, ensure_ascii=False, indent=1).encode())
@@ -139,7 +139,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def write_table(scores: Sequence[Score]) -> Iterator[str]:
+def _write_table(scores: Sequence[Score]) -> Iterator[str]:
     """Yield the lines of a Markdown table of scores."""
     from pleinair.evals.report import table
 

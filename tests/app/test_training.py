@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from pleinair.app.api import run_table
 from pleinair.app.cli.main import app
 from pleinair.app.settings import BackendChoice, Renamed, load
-from pleinair.app.training import find_pairs
+from pleinair.app.trainings.retriever import find_pairs
 from pleinair.tools.realrag import declared_training
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput

@@ -114,7 +114,7 @@ def normalised(path: str, status: int, body: bytes) -> tuple[int, bytes]:
 
 
 def _error_body(body: bytes) -> bytes:
-    """Take the error out of a list around it, as Gemini sends it."""
+    """Return the error in a list around it, as Gemini sends it."""
     try:
         error = json.loads(body)
     except (ValueError, RecursionError):
@@ -281,7 +281,7 @@ def _part(part: Any) -> Any:
 
 
 def _complete_calls(message: Json) -> None:
-    """Bring tool calls into one form: the name and the arguments, as text, under `function`."""
+    """Convert tool calls to one form: the name and the arguments, as text, under `function`."""
     calls = _dicts(message.get("tool_calls"))
     if not calls and isinstance(message.get("function_call"), dict):
         calls = [{"function": message["function_call"]}]

@@ -121,7 +121,7 @@ def unit_mask(image: Image, unit: int) -> Image:
 
 
 def blend(base: Image, image: Image) -> Image:
-    """Put a new image, scaled if need be, into the transparent part of a base; all else stays to the bit.
+    """Paste a new image, scaled if need be, into the transparent part of a base; all else stays to the bit.
 
     It fades in from the edge inwards over `FADE`, or over half of where the mask is deepest if that is less.
     """

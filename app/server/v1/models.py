@@ -28,7 +28,7 @@ router = APIRouter(responses=ERRORS)
 
 
 class Model(BaseModel):
-    """Name that a request can have as `model`."""
+    """A name that a request can have as `model`."""
 
     id: str
     object: Literal["model"] = "model"

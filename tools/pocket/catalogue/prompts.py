@@ -92,17 +92,17 @@ def plural(name: str) -> str:
     return name + ("es" if name.endswith(("s", "x", "ch", "sh")) else "s")
 
 
-def is_plural(name: str) -> bool:
+def _is_plural(name: str) -> bool:
     """Return whether a name takes no article: "grapes"."""
     return name.endswith(("grapes", "cherries", "blueberries"))
 
 
-def mention_words(rng: random.Random, mention: Mention) -> str:
+def _mention_words(rng: random.Random, mention: Mention) -> str:
     """Write one subject: "two small puffins"."""
     adjectives = [rng.choice(SIZE_WORDS[mention.size]), mention.colour]
     if mention.count == 1:
         phrase = " ".join(word for word in (*adjectives, mention.name) if word)
-        return phrase if is_plural(mention.name) else f"{article(phrase)} {phrase}"
+        return phrase if _is_plural(mention.name) else f"{article(phrase)} {phrase}"
     words = (rng.choice(COUNTS[mention.count]), *adjectives, plural(mention.name))
     return " ".join(word for word in words if word)
 
@@ -115,11 +115,11 @@ def article(phrase: str) -> str:
 def write_prompt(rng: random.Random, request: Request) -> str:
     """Write a prompt; the place and the light may come first or last."""
     between = (*request.relations, *["beside"] * (len(request.mentions) - 1 - len(request.relations)))
-    text = mention_words(rng, request.mentions[0])
+    text = _mention_words(rng, request.mentions[0])
     for number, (relation, mention) in enumerate(zip(between, request.mentions[1:], strict=True)):
         comma = relation == "beside" and number == 0 and len(request.mentions) == 3 and rng.random() < 0.7
         joint = "," if comma else f" {rng.choice(RELATION_WORDS[relation])}"
-        text += f"{joint} {mention_words(rng, mention)}"
+        text += f"{joint} {_mention_words(rng, mention)}"
     tail = [
         rng.choice(words)
         for words in (

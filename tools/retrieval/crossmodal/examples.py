@@ -44,7 +44,7 @@ class Answer:
     fault: str = ""
 
 
-def captions_of(caption: str) -> list[str]:
+def _captions_of(caption: str) -> list[str]:
     """Return an image's captions: the lines of its caption with a text."""
     return [line.strip() for line in caption.splitlines() if line.strip()]
 
@@ -76,14 +76,14 @@ class AnswerBook:
 
     def missing(self, captions: Mapping[str, str]) -> list[str]:
         """Return the different captions, of images by id, that were not asked about yet."""
-        lines = dict.fromkeys(line for caption in captions.values() for line in captions_of(caption))
+        lines = dict.fromkeys(line for caption in captions.values() for line in _captions_of(caption))
         return [line for line in lines if line not in self.answers]
 
     def examples(self, captions: Mapping[str, str]) -> list[Example]:
         """Return the images, by id, that have sub-queries: each caption's are the image's."""
         examples = []
         for id, caption in captions.items():
-            answers = [self.answers[line] for line in captions_of(caption) if line in self.answers]
+            answers = [self.answers[line] for line in _captions_of(caption) if line in self.answers]
             names = dict.fromkeys(name for answer in answers for name in answer.subqueries)
             if names:
                 examples.append(Example(id, caption, tuple(names)))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support.data_set_folders import write_data_set
 
-from pleinair.app.training import find_pairs
+from pleinair.app.trainings.retriever import find_pairs
 from pleinair.tools.data_sets.library import write_library
 from pleinair.tools.data_sets.recognise import recognise
 from pleinair.tools.retrieval.library import Item, Library

@@ -69,15 +69,15 @@ def _referenced(rng: random.Random) -> tuple[Species, str, str]:
     if chance < 0.15:
         species = rng.choice(KNOWN)
         return species, species.name, ""
-    species = new_look(rng)
+    species = _new_look(rng)
     if chance < 0.55:
         return species, rng.choice([rare.name for rare in RARE if rare.kind == species.kind]), ""
     if chance < 0.65:
         return species, species.kind, ""
-    return species, invent_words(rng, species.kind), ""
+    return species, _invent_words(rng, species.kind), ""
 
 
-def new_look(rng: random.Random) -> Species:
+def _new_look(rng: random.Random) -> Species:
     """Return a look that is no species': random, or a known one with some parts changed."""
     while True:
         species = invent(rng)
@@ -89,7 +89,7 @@ def new_look(rng: random.Random) -> Species:
             return species
 
 
-def invent_words(rng: random.Random, kind: str) -> str:
+def _invent_words(rng: random.Random, kind: str) -> str:
     """Return an invented name of one or two words, the kind sometimes among them."""
     words = [invent_name(rng, "bird").split()[0] for _ in range(rng.choice((1, 1, 2)))]
     return " ".join(words[:1] + [kind]) if rng.random() < 0.3 else " ".join(words)

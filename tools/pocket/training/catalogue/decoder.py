@@ -43,7 +43,7 @@ def train(run: Run) -> None:
     run.say(f"held-out error {error(run):.2f} / 255")
 
 
-def load_autoencoder(run: Run) -> Any:
+def _load_autoencoder(run: Run) -> Any:
     """Return the run's autoencoder with the decoder as far as it is trained."""
     stored = run.load("decoder")
     assert stored is not None, "train the decoder first"
@@ -54,7 +54,7 @@ def load_autoencoder(run: Run) -> Any:
 
 def error(run: Run) -> float:
     """Return the mean absolute error on 60 held-out scenes, in 1/255."""
-    model, patch_map = load_autoencoder(run), load_patch_map(run.work)
+    model, patch_map = _load_autoencoder(run), load_patch_map(run.work)
     images = np.stack([np.asarray(render(draw_item(held_out_rng(i), i % 3).scene)) for i in range(60)])
     with torch.inference_mode():
         decoded = model.decoder(torch.from_numpy(patch_map.encode(images)))

@@ -88,7 +88,7 @@ class Flow(nn.Module):
         text_ids = Flux2KleinPipeline._prepare_text_ids(torch.zeros(1, MAX_LENGTH, 1))[0]
         self.register_buffer("text_ids", text_ids, persistent=False)
         for count in range(4):
-            self.register_buffer(f"image_ids_{count}", image_ids(count), persistent=False)
+            self.register_buffer(f"image_ids_{count}", _image_ids(count), persistent=False)
 
     def embed(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return (b, 32, 384): the hidden states of `TEXT_LAYERS` side by side, as in the pipeline."""
@@ -120,7 +120,7 @@ class Flow(nn.Module):
         return loss
 
 
-def image_ids(references: int) -> Tensor:
+def _image_ids(references: int) -> Tensor:
     """Return (144 + 36 r, 4) positions: the target's 12 × 12 grid, then each reference's 6 × 6 grid."""
     side, small = SIZE // CELL, REFERENCE_SIZE // CELL
     target: Tensor = Flux2KleinPipeline._prepare_latent_ids(torch.zeros(1, 1, side, side))[0]

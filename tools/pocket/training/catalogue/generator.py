@@ -136,7 +136,7 @@ def _optimizers(flow: Flow) -> list[torch.optim.Optimizer]:
     ]
 
 
-def load_tokenizer(run: Run) -> PreTrainedTokenizerFast:
+def _load_tokenizer(run: Run) -> PreTrainedTokenizerFast:
     """Load the tokenizer of a run, trained the first time."""
     folder = run.work / "tokenizer"
     if not folder.exists():
@@ -147,7 +147,7 @@ def load_tokenizer(run: Run) -> PreTrainedTokenizerFast:
 def train(run: Run) -> None:
     """Train the generator for the minutes of the run, earlier ones included."""
     torch.manual_seed(0)
-    tokenizer = load_tokenizer(run)
+    tokenizer = _load_tokenizer(run)
     flow = Flow(len(tokenizer), SIZES)
     if not run.load("generator"):
         pretrain_text(flow, tokenizer, run)
@@ -166,7 +166,7 @@ def train(run: Run) -> None:
 
 def export(run: Run, autoencoder: Any) -> None:
     """Write the averaged weights as a pipeline of float16 safetensors."""
-    tokenizer = load_tokenizer(run)
+    tokenizer = _load_tokenizer(run)
     flow = Flow(len(tokenizer), SIZES)
     stored = run.load("generator")
     assert stored is not None

@@ -38,7 +38,7 @@ class Shard:
     prompts: list[list[str]]
 
 
-def reference_image(rng: Any, species: Species) -> Image.Image:
+def _reference_image(rng: Any, species: Species) -> Image.Image:
     """Render a species alone before a random background, as a library's image."""
     scene = place_scene(rng, [Subject(species)])
     return render(scene)
@@ -73,7 +73,7 @@ def render_shard(work: Path, number: int) -> None:
         targets.append(np.asarray(render(item.scene)))
         covered.append(_covered(item.scene))
         for species in item.referenced:
-            image = reference_image(rng, species).resize((REFERENCE_SIZE,) * 2, rng.choice(FILTERS))
+            image = _reference_image(rng, species).resize((REFERENCE_SIZE,) * 2, rng.choice(FILTERS))
             copies.append(np.asarray(image))
         prompts.append([item.prompt(rng) for _ in range(4)])
     draft = path.with_suffix(".new.npz")

@@ -1,0 +1,1 @@
+"""Trainings of models for a library: a retriever, and an adaptor."""
