@@ -31,7 +31,7 @@ def works_of(split: Split, settings: Settings) -> list[Work]:
     """Return what each column has to generate."""
     return [
         work_of(
-            Arm("", name, ""),
+            Arm("", name),
             Line(title, Variant(name, graph, changes)),
             settings,
             changes,

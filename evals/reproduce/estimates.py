@@ -115,7 +115,9 @@ def _images(studio: Studio, parts: Sequence[tuple[Work, int, Estimate]], samples
         high = part.pictures.high
         others = _sum([others, Range(low=0, high=None if high is None else (high - 1) * count)])
     generated = {
-        (str(entry["arm"]).partition("/")[0], entry["prompt"], entry["seed"]) for entry in _drafted(studio)
+        (entry.get("data_set"), entry["prompt"], entry["seed"])
+        for entry in studio.records
+        if entry.get("draft")
     }
     return _plus(others, len(drafts - generated))
 
@@ -125,7 +127,7 @@ def _seconds(studio: Studio, parts: Sequence[tuple[Work, int, Estimate]]) -> Ran
     ranges = []
     for work, count, part in parts:
         name = work.arm.variant
-        past = [entry["seconds"] for entry in studio.records if name in entry["arm"].split("/")]
+        past = [entry["seconds"] for entry in studio.records if entry.get("variant") == name]
         each = Range(low=median(past), high=median(past)) if past else part.seconds
         ranges.append(_times(each, count))
     return _sum(ranges)
@@ -133,10 +135,6 @@ def _seconds(studio: Studio, parts: Sequence[tuple[Work, int, Estimate]]) -> Ran
 
 def _shares_draft(work: Work) -> bool:
     return work.line.variant.graph in _DRAFTS and work.settings.imagerag.mode == "draft_first"
-
-
-def _drafted(studio: Studio) -> Iterator[dict[str, object]]:
-    return (entry for entry in studio.records if entry.get("draft"))
 
 
 def _is_paid(settings: Settings, part: Estimate) -> bool:

@@ -217,6 +217,8 @@ class Studio:
         entry = self.records.add(
             uuid4().hex if is_cut else key,
             arm=str(work.arm),
+            data_set=work.arm.data_set,
+            variant=work.arm.variant,
             prompt=subject.prompt,
             group=subject.group,
             seed=subject.seed,

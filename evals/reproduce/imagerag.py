@@ -17,6 +17,7 @@ from pleinair.evals.reproduce.plan import (
     GENERIC,
     NO_POOL,
     Line,
+    Pool,
     Queries,
     Sheet,
     Variant,
@@ -83,8 +84,8 @@ def _proprietary(pool: str) -> dict[str, str]:
     return {"OmniGen": f"{pool}-O", "SDXL": f"{pool}-SD"}
 
 
-def _ablations(generator: str, pool: str) -> list[Line]:
-    rows: list[tuple[str, str, dict[str, Any], str]] = [
+def _ablations(generator: str, pool: Pool) -> list[Line]:
+    rows: list[tuple[str, str, dict[str, Any], Pool]] = [
         ("rephrased", "rephrased prompt", {"imagerag.rephrase_only": True}, NO_POOL),
         ("concepts", "retrieve by concepts", {"imagerag.retrieve_by": "concepts"}, pool),
         ("prompt", "retrieve by prompt", {"imagerag.retrieve_by": "prompt"}, pool),
@@ -95,7 +96,7 @@ def _ablations(generator: str, pool: str) -> list[Line]:
     ]
 
 
-def _retrievals(settings: Settings, pool: str) -> list[Line]:
+def _retrievals(settings: Settings, pool: Pool) -> list[Line]:
     second = _second(settings).model_dump()
     both = {"retrieval.method": "both", "retrieval.second": second, "retrieval.drop_near_copies": False}
     rows: list[tuple[str, str, dict[str, Any]]] = [
@@ -112,7 +113,7 @@ def _retrievals(settings: Settings, pool: str) -> list[Line]:
 def _pool_curve(plain: Line, captions: Variant, sizes: Sequence[int]) -> Sheet:
     measures = ("CLIP", "SigLIP", "DINO")
     columns = tuple(f"{name} {measure}" for name in ("imagenet", "aircraft") for measure in measures)
-    lines = [Line(f"{size:,} images", captions, f"{GENERIC}:{size}") for size in sizes]
+    lines = [Line(f"{size:,} images", captions, Pool("generic", size)) for size in sizes]
     title = "Size of the generic pool, which the paper only plots"
     return Sheet("imagerag/16", title, columns, (plain, *lines))
 

@@ -8,14 +8,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pleinair.evals.reproduce.published import Figure, Paper, Published, published
 from pleinair.tools.data_sets.data_set import Example
 from pleinair.tools.registry import did_you_mean
 from pleinair.tools.types import BadInput
 
-NO_POOL, DOMAIN, GENERIC = "", "domain", "generic"
+
+class Pool(NamedTuple):
+    """Images that references are retrieved from."""
+
+    kind: Literal["", "domain", "generic"]  # "": none
+    size: int = 0  # images of a generic one, 0 for all
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.size}" if self.size else self.kind
+
+
+NO_POOL, DOMAIN, GENERIC = Pool(""), Pool("domain"), Pool("generic")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +41,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Queries prompt, with the real images that its image is compared with."""
+    """Prompt with the real images that its image is compared with."""
 
     prompt: str
     group: str  # class, species or artist: a cluster of the intervals
@@ -53,10 +64,10 @@ class Arm(NamedTuple):
 
     data_set: str
     variant: str
-    pool: str
+    pool: Pool = NO_POOL
 
     def __str__(self) -> str:
-        return "/".join(filter(None, self))
+        return "/".join(filter(None, map(str, self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +76,7 @@ class Line:
 
     title: str
     variant: Variant
-    pool: str = NO_POOL  # "domain", "generic", or "generic:1000" for so many of its images
+    pool: Pool = NO_POOL
     published: Mapping[str, str] = field(
         default_factory=dict
     )  # the row's name in print, by the paper's generator

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 OnProgress = Callable[[int, int], None]
 _GENERIC = Layout(  # of a library, which says itself where each image is from
-    name=GENERIC,
+    name=GENERIC.kind,
     title="",
     size="",
     license="",
@@ -69,7 +69,7 @@ def require_apart(data_set: DataSet, subjects: Iterable[Subject], pool: Sequence
 
 def generic_folder(folder: Path, size: int, out: Path, seed: int) -> Path:
     """Return where a generic library is, or its part of `size` images; 0 is all of it."""
-    return out / "pools" / f"{GENERIC}-{size}-{key_of(str(folder.absolute()), seed)}" if size else folder
+    return out / "pools" / f"{GENERIC.kind}-{size}-{key_of(str(folder.absolute()), seed)}" if size else folder
 
 
 def write_generic(folder: Path, size: int, out: Path, seed: int, truth: Collection[Path]) -> None:

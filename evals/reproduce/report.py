@@ -275,8 +275,8 @@ def _curve(axes: Axes, cells: Sequence[Cell]) -> None:
     for place, name in enumerate(dict.fromkeys(cell.data_set for cell in cells)):
         of_set = [cell for cell in cells if cell.data_set == name and cell.mean is not None]
         colour = _colour(place + 1)
-        sized = [cell for cell in of_set if _size(cell)]
-        sizes = [_size(cell) for cell in sized]
+        sized = [cell for cell in of_set if cell.pool_size]
+        sizes = [cell.pool_size for cell in sized]
         axes.errorbar(
             sizes,
             [cell.mean or 0 for cell in sized],
@@ -289,16 +289,10 @@ def _curve(axes: Axes, cells: Sequence[Cell]) -> None:
         for cell in of_set:
             if cell not in sized and cell.mean is not None:
                 axes.axhline(cell.mean, color=colour, linestyle=":", label=f"{name}, {cell.row}")
-    sizes = sorted({size for cell in cells if (size := _size(cell))})
+    sizes = sorted({cell.pool_size for cell in cells if cell.pool_size})
     axes.set(xscale="log", xlabel="images in the pool")
     axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
     axes.minorticks_off()
-
-
-def _size(cell: Cell) -> int:
-    """Return the images of the pool of a row of figure 16, 0 for the base model."""
-    number = cell.row.partition(" images")[0].replace(",", "")
-    return int(number) if number.isdecimal() else 0
 
 
 def _errors(cells: Sequence[Cell]) -> list[list[float]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from math import isnan, nan
+from dataclasses import dataclass, replace
+from math import isnan
 
 from pleinair.evals.metrics import Interval
 from pleinair.evals.reproduce.generate import Studio, Work
@@ -30,6 +30,7 @@ class Cell:
     interval: Interval | None = None  # 95 %, clustered by group
     n: int = 0
     groups: int = 0  # classes, species or artists
+    pool_size: int = 0  # images of the generic pool of a row of figure 16
     published: Figure | None = None
     why: str = ""
     note: str = ""
@@ -70,30 +71,13 @@ def _cached(
         (result,) = score(items, [scorer], seed=seed, on_progress=on_progress)
         if any(map(isnan, result.values)):  # a rating that was declined may succeed the next time
             return result
-        entry = cache.add(key, score=_plain(result))
-    return _read(entry["score"])
+        entry = cache.add(key, score=result.plain())
+    return Score.read(entry["score"])
 
 
 def _key(scorer: Scorer, items: Sequence[Generated], seed: int) -> str:
     facts = [(item.image.name, item.prompt, [str(path) for path in item.truth], item.group) for item in items]
     return key_of(scorer.title, scorer.name, seed, facts)
-
-
-def _plain(result: Score) -> dict[str, object]:
-    plain = asdict(result)
-    plain["values"] = [None if isnan(value) else value for value in result.values]
-    plain["mean"] = None if isnan(result.mean) else result.mean
-    return plain
-
-
-def _read(plain: Mapping[str, object]) -> Score:
-    fields: dict[str, object] = dict(plain)
-    values, interval = fields["values"], fields["interval"]
-    assert isinstance(values, list)
-    fields["values"] = tuple(nan if value is None else value for value in values)
-    fields["interval"] = tuple(interval) if isinstance(interval, list | tuple) else None
-    fields["mean"] = nan if fields["mean"] is None else fields["mean"]
-    return Score(**fields)  # type: ignore[arg-type]
 
 
 def cells(
@@ -135,7 +119,13 @@ def _cells(
     arm, (data_set, _, measure) = line.arm(column), column.partition(" ")
     titles, factor = measures[measure]
     by_title = scores.get(arm, {})
-    empty = Cell(row_name(line, arm), data_set, measure, published=sheet.figure(line, column, generator))
+    empty = Cell(
+        row_name(line, arm),
+        data_set,
+        measure,
+        published=sheet.figure(line, column, generator),
+        pool_size=arm.pool.size,
+    )
     results = [(title, by_title[title]) for title in titles if title in by_title]
     if not results:
         yield replace(empty, why=not_run.get(arm, f"no scorer of {' or '.join(titles)}"))
@@ -158,7 +148,7 @@ def _cells(
 
 def row_name(line: Line, arm: Arm) -> str:
     """Return a row's title with the kind of its pool, unless the title names it."""
-    kind = arm.pool.partition(":")[0]
+    kind = arm.pool.kind
     return f"{line.title} ({kind} pool)" if kind and "pool" not in line.title else line.title
 
 

@@ -20,7 +20,7 @@ from pleinair.evals.reproduce import page as html
 from pleinair.evals.reproduce.estimates import forecast, ratings, require_budget
 from pleinair.evals.reproduce.experiment import Experiment, Extra, Options, Setup
 from pleinair.evals.reproduce.generate import Studio, Work, generate_all, work_of
-from pleinair.evals.reproduce.plan import DOMAIN, GENERIC, Arm, Line, Queries, Sheet, arms_of, choose, order
+from pleinair.evals.reproduce.plan import DOMAIN, NO_POOL, Arm, Line, Queries, Sheet, arms_of, choose, order
 from pleinair.evals.reproduce.pools import (
     digest_of,
     domain_folder,
@@ -186,7 +186,7 @@ def _why_not(arm: Arm, wanted: Collection[str], options: Options) -> str:
     """Return why an arm is not run, "" if it is."""
     if arm.data_set not in wanted:
         return LEFT_OUT
-    if arm.pool.startswith(GENERIC) and options.generic is None:
+    if arm.pool.kind == "generic" and options.generic is None:
         return "needs a generic pool, --generic FOLDER"
     return ""
 
@@ -199,8 +199,8 @@ def _work(experiment: Experiment, plan: Plan, settings: Settings, arm: Arm, opti
         )
         pools = [_pool_folder(plan, name, options) for name in names]
         digest = key_of([digest_of(plan.tests[name].pool) for name in names])
-    elif arm.pool.startswith(GENERIC) and options.generic:
-        size = int(arm.pool.partition(":")[2] or 0)
+    elif arm.pool.kind == "generic" and options.generic:
+        size = arm.pool.size
         pools = [generic_folder(options.generic, size, options.out, options.seed)]
         digest = key_of(str(options.generic.absolute()), size, options.seed)
     line = plan.arms[arm]
@@ -222,9 +222,8 @@ def _write_pools(plan: Plan, works: Sequence[Work], options: Options) -> None:
                 plan.data_sets[name], plan.tests[name], options.out, partial(_show, f"pool of {name}")
             )
     for pool in sorted(pools):
-        if pool.startswith(GENERIC) and options.generic:
-            size = int(pool.partition(":")[2] or 0)
-            write_generic(options.generic, size, options.out, options.seed, truth)
+        if pool.kind == "generic" and options.generic:
+            write_generic(options.generic, pool.size, options.out, options.seed, truth)
 
 
 def _show(what: str, done: int, total: int) -> None:
@@ -276,7 +275,7 @@ def _changes(work: Work) -> dict[str, Any]:
     return (
         {"graph": work.line.variant.graph}
         | dict(work.changes)
-        | ({"pool": work.arm.pool} if work.arm.pool else {})
+        | ({"pool": str(work.arm.pool)} if work.arm.pool != NO_POOL else {})
     )
 
 

@@ -11,7 +11,6 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -176,10 +175,5 @@ def _figures(
         "groups": len({item.group for item in items if item.group}),
         "versions": versions(),
         "images": [{"image": str(item.image), "prompt": item.prompt, "group": item.group} for item in items],
-        "scores": [_plain(entry) for entry in scores],
+        "scores": [entry.plain() for entry in scores],
     }
-
-
-def _plain(entry: Score) -> dict[str, Any]:
-    values = [None if isnan(value) else value for value in entry.values]
-    return asdict(entry) | {"mean": None if isnan(entry.mean) else entry.mean, "values": values}

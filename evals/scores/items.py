@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from math import isnan, nan
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from pleinair.evals.metrics import Interval, interval
 from pleinair.tools.callbacks import no_callback
@@ -69,6 +69,19 @@ class Score:
     values: tuple[float, ...]  # one for each image, NaN where it is missing; empty for a score of the set
     real: int = 0  # different real images; 0 if the scorer uses none
     note: str = ""  # what limits a comparison of the figure
+
+    def plain(self) -> dict[str, Any]:
+        """Return the score as JSON values; a missing one is null."""
+        values = [None if isnan(value) else value for value in self.values]
+        return asdict(self) | {"mean": None if isnan(self.mean) else self.mean, "values": values}
+
+    @classmethod
+    def read(cls, plain: Mapping[str, Any]) -> Score:
+        """Return the score of JSON values by `plain`."""
+        values = tuple(nan if value is None else value for value in plain["values"])
+        mean = nan if plain["mean"] is None else plain["mean"]
+        ends = plain["interval"] and tuple(plain["interval"])
+        return cls(**{**plain, "mean": mean, "interval": ends, "values": values})
 
 
 def score(

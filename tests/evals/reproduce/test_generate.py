@@ -96,7 +96,7 @@ def test_a_run_that_the_money_of_the_command_cuts_off_is_no_result(tmp_path: Pat
     write_library(tmp_path / "library", size=12, tiers=("rare",))
     changes = {"paths.home": str(tmp_path / "home"), "generator.num_inference_steps": 1}
     settings = load("pocket", changes | {"library.folder": [str(tmp_path / "library")]})
-    arm, line = Arm("", "loop", ""), Line("loop", Variant("loop", "pleinair"))
+    arm, line = Arm("", "loop"), Line("loop", Variant("loop", "pleinair"))
     subject = Subject("a photo of a telma wren on sand", "telma wren", 1, ())
     work = work_of(arm, line, settings, {}, (), "", (subject,))
     first = PricedStudio(tmp_path / "out", max_usd=0.015)

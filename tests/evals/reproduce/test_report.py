@@ -35,7 +35,7 @@ def test_the_page_shows_different_prompts_and_the_first_seed_of_each(tmp_path: P
         Subject(prompt, prompt, seed, ()) for prompt in ("a finch", "a wren") for seed in (7, 8, 9)
     )
     line = Line("base model", Variant("base", "direct"))
-    work = Work(Arm("cub", "base", ""), line, load("pocket"), {}, "id", subjects)
+    work = Work(Arm("cub", "base"), line, load("pocket"), {}, "id", subjects)
     studio = Studio(tmp_path)
     for subject in subjects:
         studio.records.add(work.key(subject), picture=None, references=[], ending="failed")
