@@ -22,11 +22,11 @@ from pleinair.tools.pocket.training.autoencoder import (
     to_tensor,
 )
 from pleinair.tools.pocket.training.course import Muon, orthogonalise
-from pleinair.tools.pocket.training.flow import TEXT_LAYERS, Batch, Flow, draw_sigma, image_ids, tokenize
+from pleinair.tools.pocket.training.flow import LAYOUT, NOISE
 from pleinair.tools.pocket.training.generator import invent
+from pleinair.tools.pocket.training.networks import TEXT_LAYERS, Batch, Flow, draw_sigma
 from pleinair.tools.pocket.training.pool import (
     KNOWN,
-    MAX_LENGTH,
     build_part,
     build_tokenizer,
     draw_case,
@@ -116,7 +116,7 @@ def test_packing_is_the_pipelines() -> None:
 
 
 def test_references_are_at_positions_ten_and_twenty() -> None:
-    ids = image_ids(2)
+    ids = LAYOUT.image_ids(2)
     assert ids.shape == (64 + 32, 4)
     assert sorted(set(ids[:, 0].tolist())) == [0, 10, 20]
     assert ids[63].tolist() == [0, 7, 7, 0]
@@ -124,24 +124,24 @@ def test_references_are_at_positions_ten_and_twenty() -> None:
 
 def test_text_is_embedded_as_in_the_pipeline() -> None:
     tokenizer = build_tokenizer(300)
-    flow = Flow(len(tokenizer)).eval()
+    flow = Flow(len(tokenizer), LAYOUT).eval()
     prompt = "a velmora finch at night"
     with torch.no_grad():
         expected = Flux2KleinPipeline._get_qwen3_prompt_embeds(
             flow.text_encoder,
             tokenizer,
             prompt,
-            max_sequence_length=MAX_LENGTH,
+            max_sequence_length=LAYOUT.text_tokens,
             hidden_states_layers=list(TEXT_LAYERS),
         )
-        actual = flow.embed(*tokenize(tokenizer, [prompt]))
+        actual = flow.embed(*LAYOUT.tokenize(tokenizer, [prompt]))
     assert torch.allclose(actual, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("references", [0, 1, 2])
 def test_every_reference_count_has_a_gradient(patch_map: PatchMap, references: int) -> None:
     pool = build_part(patch_map, references, range(2))
-    text = torch.zeros(2, MAX_LENGTH, dtype=torch.long)
+    text = torch.zeros(2, LAYOUT.text_tokens, dtype=torch.long)
     batch = Batch(
         text,
         torch.ones_like(text),
@@ -150,8 +150,8 @@ def test_every_reference_count_has_a_gradient(patch_map: PatchMap, references: i
         torch.from_numpy(pool.covered).float(),
     )
     assert pool.references.shape == (2, 16 * references, 64)
-    flow = Flow(10)
-    flow(batch, torch.randn(2, 64, 64), draw_sigma(2, torch.Generator().manual_seed(0))).backward()
+    flow = Flow(10, LAYOUT)
+    flow(batch, torch.randn(2, 64, 64), draw_sigma(2, torch.Generator().manual_seed(0), NOISE)).backward()
     assert flow.transformer.proj_out.weight.grad is not None
 
 
@@ -170,7 +170,7 @@ def test_rare_and_novel_species_are_not_in_the_data(references: int) -> None:
 def test_known_names_are_short_and_prompts_fit() -> None:
     tokenizer = build_tokenizer()
     lengths = [len(tokenizer(p)["input_ids"]) for p in write_training_prompts(500, first_index=10**6)]
-    assert np.mean(np.array(lengths) <= MAX_LENGTH) > 0.99
+    assert np.mean(np.array(lengths) <= LAYOUT.text_tokens) > 0.99
     assert np.mean([len(tokenizer.tokenize("a " + s.name)) for s in KNOWN]) < 4
 
 

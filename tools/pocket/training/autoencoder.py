@@ -177,8 +177,12 @@ def _schedule(progress: float, step: int) -> float:
 def train(run: Run) -> None:
     """Train the decoder on the absolute error; `generator` exports its averaged weights."""
     torch.manual_seed(0)
-    patch_map = load_patch_map(run)
     images = sample_images(run.size(IMAGES, 8), first_index=1_000_000)
+    train_decoder(run, "autoencoder", load_patch_map(run), images)
+
+
+def train_decoder(run: Run, name: str, patch_map: PatchMap, images: NDArray[np.uint8]) -> None:
+    """Train a decoder of patches on images (n, h, w, 3); its checkpoint has the name."""
     decoder = build_autoencoder(patch_map).decoder.to(memory_format=torch.channels_last)
     kernels = {n: p for n, p in decoder.named_parameters() if p.ndim == 4 and "conv_out" not in n}
     rest = [p for n, p in decoder.named_parameters() if n not in kernels]
@@ -186,7 +190,7 @@ def train(run: Run) -> None:
         Muon(kernels.values(), lr=MUON_RATE),
         torch.optim.AdamW(rest, lr=ADAM_RATE, weight_decay=0.0),
     ]
-    course = Course(run, "autoencoder", decoder, optimizers, _schedule, clip=math.inf, decay=0.98)
+    course = Course(run, name, decoder, optimizers, _schedule, clip=math.inf, decay=0.98)
     for _ in course.steps():
         batch = images[torch.randint(len(images), (BATCH,)).numpy()]
         latents = torch.from_numpy(patch_map.encode(batch)).contiguous(memory_format=torch.channels_last)
@@ -199,9 +203,14 @@ def load_autoencoder(run: Run) -> AutoencoderKLFlux2:
     Raises:
         FileNotFoundError: the decoder was not trained.
     """
-    stored = run.load("autoencoder")
+    return load_decoder(run, "autoencoder", load_patch_map(run))
+
+
+def load_decoder(run: Run, name: str, patch_map: PatchMap) -> AutoencoderKLFlux2:
+    """Return the autoencoder of a patch map with the decoder of a checkpoint; raise as `load_autoencoder`."""
+    stored = run.load(name)
     if stored is None:
-        raise FileNotFoundError(f"no autoencoder in {run.work}; train the part `autoencoder` first")
-    model = build_autoencoder(load_patch_map(run))
+        raise FileNotFoundError(f"no {name} in {run.work}; train the part `{name}` first")
+    model = build_autoencoder(patch_map)
     model.decoder.load_state_dict(stored["average"])
     return model.eval()

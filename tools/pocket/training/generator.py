@@ -7,6 +7,9 @@ subjects, colours in words and references of other things are not in the data.
 
 import json
 import random
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,16 +22,9 @@ from pleinair.tools.pocket.prompts import Request, write_prompt
 from pleinair.tools.pocket.training.autoencoder import load_autoencoder, load_patch_map
 from pleinair.tools.pocket.training.card import write_card
 from pleinair.tools.pocket.training.course import Course, Muon, Run
-from pleinair.tools.pocket.training.flow import (
-    SIZES,
-    TEXT_LAYERS,
-    Batch,
-    Flow,
-    draw_sigma,
-    pretrain_text,
-    tokenize,
-)
-from pleinair.tools.pocket.training.pool import MAX_LENGTH, REFERENCE_SIZE, Pool, build_tokenizer, load_pool
+from pleinair.tools.pocket.training.flow import LAYOUT, NOISE, pretrain_text
+from pleinair.tools.pocket.training.networks import TEXT_LAYERS, Batch, Flow, draw_sigma
+from pleinair.tools.pocket.training.pool import REFERENCE_SIZE, Pool, build_tokenizer, load_pool
 from pleinair.tools.pocket.training.streams import random_species
 from pleinair.tools.pocket.world import NOUNS, SIZE
 
@@ -45,10 +41,10 @@ SETTINGS = {
     "width": SIZE,
     "num_inference_steps": 8,
     "guidance_scale": 3.0,
-    "max_sequence_length": MAX_LENGTH,
+    "max_sequence_length": LAYOUT.text_tokens,
     "text_encoder_out_layers": list(TEXT_LAYERS),
     "reference_size": REFERENCE_SIZE,
-    "references": 2,
+    "references": LAYOUT.references,
 }
 
 
@@ -89,7 +85,7 @@ class Data:
         """Return one batch of a single reference count."""
         pool = self.pools[self._rng.choices(list(BATCH_SHARES), list(BATCH_SHARES.values()))[0]]
         rows = [self._rng.randrange(len(pool.requests)) for _ in range(self._size)]
-        ids, mask = tokenize(self._tokenizer, [self._prompt(*pool.requests[row]) for row in rows])
+        ids, mask = LAYOUT.tokenize(self._tokenizer, [self._prompt(*pool.requests[row]) for row in rows])
         covered = torch.from_numpy(pool.covered[rows]).float()
         return Batch(
             ids, mask, self._normalise(pool.targets[rows]), self._normalise(pool.references[rows]), covered
@@ -99,7 +95,7 @@ class Data:
         return (torch.from_numpy(tokens.astype(np.float32)) - self.mean) / self.spread
 
 
-def _optimizers(flow: Flow) -> list[torch.optim.Optimizer]:
+def optimizers(flow: Flow) -> list[torch.optim.Optimizer]:
     """Return Muon for the blocks' matrices and AdamW for all other parameters."""
     matrices: list[torch.nn.Parameter] = []
     rest: list[torch.nn.Parameter] = []
@@ -112,7 +108,7 @@ def _optimizers(flow: Flow) -> list[torch.optim.Optimizer]:
     ]
 
 
-def _schedule(progress: float, step: int) -> float:
+def schedule(progress: float, step: int) -> float:
     """Return the factor of the rates: short warm-up, constant, linear to zero over the last quarter."""
     return min(1.0, (step + 1) / 100) * min(1.0, max(0.0, (1 - progress) / 0.25))
 
@@ -122,28 +118,34 @@ def train(run: Run) -> None:
     autoencoder = load_autoencoder(run)
     torch.manual_seed(0)
     tokenizer = build_tokenizer(run.size(PROMPTS, 300))
-    flow = Flow(len(tokenizer), run.size(SIZES, (1, 2)))
+    flow = Flow(len(tokenizer), run.size(LAYOUT, replace(LAYOUT, single_blocks=1, heads=2)))
     if not (run.resume and run.load("generator")):
         pretrain_text(flow, tokenizer, run)
-    course = Course(run, "generator", flow, _optimizers(flow), _schedule, decay=EMA)
+    course = Course(run, "generator", flow, optimizers(flow), schedule, decay=EMA)
     data = Data(run, tokenizer, seed=course.step)
     noise = torch.Generator().manual_seed(course.step)
     loss_of = flow if run.tiny else torch.compile(flow)
     for _ in course.steps():
         batch = data.batch()
         start = torch.randn(batch.targets.shape, generator=noise)
-        course.descend(loss_of(batch, start, draw_sigma(len(batch.ids), noise)))
+        course.descend(loss_of(batch, start, draw_sigma(len(batch.ids), noise, NOISE)))
     autoencoder.bn.running_mean.copy_(data.mean)
     autoencoder.bn.running_var.copy_(data.spread**2 - autoencoder.config.batch_norm_eps)
-    _export(course, flow, autoencoder, tokenizer)
+    folder = run.out / "generator"
+    write_pipeline(folder, flow, autoencoder, tokenizer, SETTINGS)
+    write_card(folder, "Pocket generator", __doc__ or "", course)
 
 
-def _export(course: Course, flow: Flow, autoencoder: Any, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Write the pipeline as float16 safetensors, its call arguments as pocket.json, and its card."""
-    folder = course.run.out / "generator"
+def write_pipeline(
+    folder: Path,
+    flow: Flow,
+    autoencoder: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    settings: Mapping[str, Any],
+) -> None:
+    """Write a pipeline as float16 safetensors, and its call arguments as pocket.json."""
     scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT, use_dynamic_shifting=False)
     flow.text_encoder.config.tie_word_embeddings = True
     pipeline = Flux2KleinPipeline(scheduler, autoencoder, flow.text_encoder, tokenizer, flow.transformer)
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
-    (folder / "pocket.json").write_text(json.dumps(SETTINGS, indent=2) + "\n", encoding="utf-8")
-    write_card(folder, "Pocket generator", __doc__ or "", course)
+    (folder / "pocket.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

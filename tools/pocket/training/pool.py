@@ -10,20 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from pleinair.tools.pocket.backgrounds import BACKGROUNDS
 from pleinair.tools.pocket.prompts import RELATIONS, Request, write_prompt
 from pleinair.tools.pocket.training.autoencoder import Floats, PatchMap, load_patch_map
 from pleinair.tools.pocket.training.course import Run
+from pleinair.tools.pocket.training.networks import train_tokenizer
 from pleinair.tools.pocket.training.streams import random_species, training_rng
 from pleinair.tools.pocket.world import SPECIES, Scene, Species, boxes, random_scene, render
 
-REFERENCE_SIZE, REFERENCE_TOKENS = 32, 16
-VOCABULARY, MAX_LENGTH = 900, 20
-PAD = "<|pad|>"
-CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+REFERENCE_SIZE = 32
+VOCABULARY = 900
 KNOWN = tuple(species for species in SPECIES if species.tier == "known")
 FILTERS = (Image.Resampling.LANCZOS, Image.Resampling.BICUBIC, Image.Resampling.BOX)
 CHUNK = 1000
@@ -50,21 +48,7 @@ def _draw_species(rng: random.Random, share: float) -> Species:
 
 def build_tokenizer(count: int = 30_000) -> PreTrainedTokenizerFast:
     """Train the BPE on `count` prompts: a known name is about a token, an unknown one falls in pieces."""
-    raw = Tokenizer(models.BPE())
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-    raw.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=[PAD],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    raw.train_from_iterator(write_training_prompts(count), trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=raw, pad_token=PAD, eos_token=PAD, padding_side="right"
-    )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    return tokenizer
+    return train_tokenizer(write_training_prompts(count), VOCABULARY)
 
 
 @dataclass(frozen=True, slots=True)

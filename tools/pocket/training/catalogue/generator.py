@@ -6,7 +6,6 @@ order in which the prompt names their subjects.
 
 from __future__ import annotations
 
-import json
 import random
 import sys
 from pathlib import Path
@@ -14,22 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from pleinair.tools.pocket.catalogue.scenes import SIZE
-from pleinair.tools.pocket.training.catalogue.flow import (
-    MAX_LENGTH,
-    SIZES,
-    TEXT_LAYERS,
-    Batch,
-    Flow,
-    build_tokenizer,
-    draw_sigma,
-    pretrain_text,
-    tokenize,
-)
+from pleinair.tools.pocket.training.catalogue.flow import LAYOUT, NOISE, build_tokenizer, pretrain_text
 from pleinair.tools.pocket.training.catalogue.pool import (
     REFERENCE_SIZE,
     SHARD,
@@ -37,25 +25,23 @@ from pleinair.tools.pocket.training.catalogue.pool import (
     load_patch_map,
     load_shard,
 )
-from pleinair.tools.pocket.training.course import Course, Muon, Run
-from pleinair.tools.pocket.training.generator import _schedule as schedule
+from pleinair.tools.pocket.training.course import Course, Run
+from pleinair.tools.pocket.training.generator import EMA, optimizers, schedule, write_pipeline
+from pleinair.tools.pocket.training.networks import TEXT_LAYERS, Batch, Flow, draw_sigma
 
 BATCH_SHARES = (0.26, 0.34, 0.28, 0.12)  # of batches with 0, 1, 2, 3 references
 BATCH = 48
-MUON_RATE, ADAM_RATE = 0.02, 2e-3
-EMA = 0.9985
 TEXT_DROP = 0.08
 RESIDENT = 60  # shards of one reference count in memory
-SHIFT = 2.5
 SETTINGS = {
     "height": SIZE,
     "width": SIZE,
     "num_inference_steps": 8,
     "guidance_scale": 3.0,
-    "max_sequence_length": MAX_LENGTH,
+    "max_sequence_length": LAYOUT.text_tokens,
     "text_encoder_out_layers": list(TEXT_LAYERS),
     "reference_size": REFERENCE_SIZE,
-    "references": 3,
+    "references": LAYOUT.references,
 }
 
 
@@ -105,7 +91,7 @@ class Data:
             for shard, chosen in zip(shards, rows, strict=True)
             for row in chosen
         ]
-        ids, mask = tokenize(self._tokenizer, texts)
+        ids, mask = LAYOUT.tokenize(self._tokenizer, texts)
         parts = list(zip(shards, rows, strict=True))
         targets = np.concatenate([shard.targets[chosen] for shard, chosen in parts])
         references = np.concatenate([shard.references[chosen] for shard, chosen in parts])
@@ -123,19 +109,6 @@ class Data:
         return normal
 
 
-def _optimizers(flow: Flow) -> list[torch.optim.Optimizer]:
-    """Return Muon for the blocks' matrices and AdamW for all other parameters."""
-    matrices: list[torch.nn.Parameter] = []
-    rest: list[torch.nn.Parameter] = []
-    for name, parameter in flow.named_parameters():
-        in_block = "transformer_blocks" in name and parameter.ndim == 2
-        (matrices if in_block else rest).append(parameter)
-    return [
-        Muon(matrices, lr=MUON_RATE),
-        torch.optim.AdamW(rest, lr=ADAM_RATE, betas=(0.9, 0.95), weight_decay=0.0),
-    ]
-
-
 def _load_tokenizer(run: Run) -> PreTrainedTokenizerFast:
     """Load the tokenizer of a run, trained the first time."""
     folder = run.work / "tokenizer"
@@ -148,11 +121,11 @@ def train(run: Run) -> None:
     """Train the generator for the minutes of the run, earlier ones included."""
     torch.manual_seed(0)
     tokenizer = _load_tokenizer(run)
-    flow = Flow(len(tokenizer), SIZES)
+    flow = Flow(len(tokenizer), LAYOUT)
     if not run.load("generator"):
         pretrain_text(flow, tokenizer, run)
     run.say(f"{sum(p.numel() for p in flow.parameters()) / 1e6:.2f} M parameters")
-    course = Course(run, "generator", flow, _optimizers(flow), schedule, decay=EMA)
+    course = Course(run, "generator", flow, optimizers(flow), schedule, decay=EMA)
     data = Data(run, tokenizer, seed=course.step)
     noise = torch.Generator().manual_seed(course.step)
     loss_of = torch.compile(flow, dynamic=False)
@@ -160,14 +133,14 @@ def train(run: Run) -> None:
         batch = data.batch()
         start = torch.randn(batch.targets.shape, generator=noise)
         with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(batch, start, draw_sigma(len(batch.ids), noise))
+            loss = loss_of(batch, start, draw_sigma(len(batch.ids), noise, NOISE))
         course.descend(loss)
 
 
 def export(run: Run, autoencoder: Any) -> None:
     """Write the averaged weights as a pipeline of float16 safetensors."""
     tokenizer = _load_tokenizer(run)
-    flow = Flow(len(tokenizer), SIZES)
+    flow = Flow(len(tokenizer), LAYOUT)
     stored = run.load("generator")
     assert stored is not None
     flow.load_state_dict(stored["model"])
@@ -177,12 +150,7 @@ def export(run: Run, autoencoder: Any) -> None:
     statistics = torch.load(run.work / "statistics.pt", weights_only=True)
     autoencoder.bn.running_mean.copy_(statistics["mean"])
     autoencoder.bn.running_var.copy_(statistics["spread"] ** 2 - autoencoder.config.batch_norm_eps)
-    folder = run.out / "generator"
-    scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT, use_dynamic_shifting=False)
-    flow.text_encoder.config.tie_word_embeddings = True
-    pipeline = Flux2KleinPipeline(scheduler, autoencoder, flow.text_encoder, tokenizer, flow.transformer)
-    pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
-    (folder / "pocket.json").write_text(json.dumps(SETTINGS, indent=2) + "\n", encoding="utf-8")
+    write_pipeline(run.out / "generator", flow, autoencoder, tokenizer, SETTINGS)
 
 
 if __name__ == "__main__":

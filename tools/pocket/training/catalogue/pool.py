@@ -19,7 +19,6 @@ from pleinair.tools.pocket.training.catalogue.cases import draw_item, training_r
 from pleinair.tools.pocket.training.pool import pack
 
 REFERENCE_SIZE, CELL = 48, 8  # pixels of a reference's side and of a token's
-TOKENS, REFERENCE_TOKENS = (SIZE // CELL) ** 2, (REFERENCE_SIZE // CELL) ** 2
 SHARD = 500
 SHARES = (0.26, 0.34, 0.28, 0.12)  # of shards with 0, 1, 2 and 3 references
 FILTERS = (Image.Resampling.LANCZOS, Image.Resampling.BICUBIC, Image.Resampling.BOX)
