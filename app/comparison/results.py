@@ -39,7 +39,7 @@ class Tally(Value):
 
     @property
     def line(self) -> str:
-        """The tally in one line."""
+        """Return the tally in one line."""
         if self.share is None or self.interval is None:
             return f"{self.question}: no vote decides; {counted(self.ties, 'tie')}"
         low, high = self.interval

@@ -66,12 +66,12 @@ class Study(Value):
 
     @cached_property
     def by_key(self) -> dict[str, Pair]:
-        """The pairs by their keys."""
+        """Return the pairs by their keys."""
         return {pair.key: pair for pair in self.pairs}
 
     @cached_property
     def images(self) -> dict[str, Shown]:
-        """The images by their names in addresses."""
+        """Return the images by their names in addresses."""
         return {self.image_name(pair, side): shown_at(pair, side) for pair in self.pairs for side in SIDES}
 
     def image_name(self, pair: Pair, side: Side) -> str:

@@ -36,12 +36,13 @@ def find_missing(settings: Settings) -> Iterator[BadInput]:
 
 
 def find_missing_keys(settings: Settings) -> Iterator[BadInput]:
-    """Yield an error for each server, of the language model or the generator, whose key is not set."""
+    """Yield an error for each server whose key is not set; its `field` is "mllm" or "generator"."""
     for table, choice in (("mllm", settings.mllm), ("generator", settings.generator)):
         variable = str(choice.arguments.get("key_variable") or _VARIABLE)
         asks_openai = is_hosted(choice) and server_address(choice).rstrip("/") == OFFICIAL
         if asks_openai and not os.environ.get(variable):
-            yield BadInput(f"{table}: {OFFICIAL} needs a key", f"Set the environment variable {variable}.")
+            remedy = f"Set the environment variable {variable}."
+            yield BadInput(f"{table}: {OFFICIAL} needs a key", remedy, field=table)
 
 
 def _not_downloaded(model: ProfileModel, profile: str) -> Iterator[BadInput]:

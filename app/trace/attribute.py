@@ -338,13 +338,9 @@ class _Work:
     def _repeat(self, context: Context) -> None:
         if self._result.repeated is None:
             picture, usage = self._drawn(
-                self._plan.best.request, context, self._result.title(self._everything)
+                self._plan.best.request, context, self._result.title(self._result.everything)
             )
             self._save(usage, repeated=self._difference(picture))
-
-    @property
-    def _everything(self) -> Subset:
-        return tuple(range(len(self._result.references)))
 
     def _redraw(self, subset: Subset, context: Context) -> None:
         """Draw and judge the image with some of its references."""

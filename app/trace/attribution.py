@@ -98,10 +98,14 @@ class Attribution(Value):
         judged = [each.references for each in self.redrawn if each.rows]
         return bool(self.rows) and judged == planned_subsets(len(self.references))
 
+    @property
+    def everything(self) -> Subset:
+        """Return the numbers of all references."""
+        return tuple(range(len(self.references)))
+
     @cached_property
     def _rows(self) -> dict[Subset, tuple[Row, ...]]:
-        everything = tuple(range(len(self.references)))
-        return {everything: self.rows} | {each.references: each.rows for each in self.redrawn}
+        return {self.everything: self.rows} | {each.references: each.rows for each in self.redrawn}
 
     def belief(self, concept: str, references: Subset) -> float | None:
         """Return the belief that the image with some references shows a concept; None if it is not judged."""
@@ -122,12 +126,10 @@ class Attribution(Value):
         ]
 
     def _contribution(self, concept: str, number: int) -> Contribution | None:
-        everything = tuple(range(len(self.references)))
-        complete = self.belief(concept, everything)
-        without = self.belief(concept, tuple(other for other in everything if other != number))
+        others = tuple(other for other in self.everything if other != number)
+        complete, without = self.belief(concept, self.everything), self.belief(concept, others)
         if complete is None or without is None:
             return None
-        others = tuple(other for other in everything if other != number)
         regions = next((each.regions for each in self.redrawn if each.references == others), {})
         return Contribution(
             concept=concept,
@@ -138,7 +140,7 @@ class Attribution(Value):
         )
 
     def _shapley(self, concept: str, number: int) -> float | None:
-        others = [other for other in range(len(self.references)) if other != number]
+        others = [other for other in self.everything if other != number]
         total = 0.0
         for size in range(len(others) + 1):
             for subset in combinations(others, size):
@@ -168,8 +170,7 @@ class Attribution(Value):
 
     def _is_needed(self, concept: str) -> bool:
         """Return whether the concept is lost without any reference, and not merely doubted."""
-        everything = tuple(range(len(self.references)))
-        complete, bare = self.belief(concept, everything), self.belief(concept, ())
+        complete, bare = self.belief(concept, self.everything), self.belief(concept, ())
         regions = next((each.regions for each in self.redrawn if not each.references), {})
         if complete is None or bare is None:
             return False
@@ -187,7 +188,7 @@ class Attribution(Value):
             return (
                 f"No reference carries “{concept}”: the critic doubts it without one, but it hardly changes."
             )
-        if carrier is None and (self.belief(concept, tuple(range(len(self.references)))) or 0) < SHOWN:
+        if carrier is None and (self.belief(concept, self.everything) or 0) < SHOWN:
             return f"No reference carries “{concept}”: the image with all of them does not show it."
         if carrier is None:
             return f"No reference carries “{concept}”: the image without any shows it as well."
@@ -226,7 +227,7 @@ class Attribution(Value):
             yield self.note
 
     def _change(self, concept: str, redrawn: Redrawn) -> str:
-        before = self.belief(concept, tuple(range(len(self.references))))
+        before = self.belief(concept, self.everything)
         after = self.belief(concept, redrawn.references)
         return "" if before is None or after is None else f"{concept} {before:.0%} → {after:.0%}"
 

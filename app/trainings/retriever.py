@@ -70,14 +70,13 @@ def train_retriever(
     library, pairs = find_pairs(library, classes)
     require_classes(pairs)
     prompts = list(dict.fromkeys(pair.prompt for pair in pairs))
-    if options.loss == "reflective":
+    is_reflective = options.loss == "reflective"
+    if is_reflective:
         yield from _estimate(settings, len(prompts) * options.samples)
     if dry_run:
         return
     encoder, capabilities = _frozen_encoder(settings), sampling_capabilities(settings)
-    sampling = None
-    if options.loss == "reflective":
-        sampling = Sampling.of(capabilities, settings.image.negative_prompt or "")
+    sampling = Sampling.of(capabilities, settings.image.negative_prompt or "") if is_reflective else None
     require_same(out, choices=options, encoder=encoder.id, sampling=sampling)
     training_set, samples = yield from _make_training_set(
         settings, library, pairs, prompts, encoder, sampling, options, watch

@@ -64,8 +64,8 @@ def sheets(settings: Settings, options: Options) -> list[Sheet]:
     pool = GENERIC if generic else DOMAIN
     plain = Line("base model", base, published=_BASE)
     ours = Line("ImageRAG, by captions", captions, pool, _OURS)
-    domain = Line("ImageRAG, own pool", captions, DOMAIN, _proprietary("Proprietary"))
-    laion = Line("ImageRAG, generic pool", captions, GENERIC, _proprietary("LAION"))
+    domain = Line("ImageRAG, by captions", captions, DOMAIN, _proprietary("Proprietary"))
+    laion = Line("ImageRAG, by captions", captions, GENERIC, _proprietary("LAION"))
     by_clip = Line("CLIP", captions, pool, {"OmniGen": "CLIP"})
     return [
         sheet("imagerag/1", (plain, ours)),

@@ -9,7 +9,7 @@ from math import isnan
 
 from pleinair.evals.metrics import Interval
 from pleinair.evals.reproduce.generate import Studio, Work
-from pleinair.evals.reproduce.plan import Arm, Line, Sheet
+from pleinair.evals.reproduce.plan import NO_POOL, Arm, Line, Sheet
 from pleinair.evals.reproduce.published import Figure
 from pleinair.evals.reproduce.records import Entry, Records, key_of
 from pleinair.evals.scores.items import Generated, Score, Scorer, score
@@ -147,9 +147,8 @@ def _cells(
 
 
 def row_name(line: Line, arm: Arm) -> str:
-    """Return a row's title with the kind of its pool, unless the title names it."""
-    kind = arm.pool.kind
-    return f"{line.title} ({kind} pool)" if kind and "pool" not in line.title else line.title
+    """Return a row's title with the kind of its pool."""
+    return line.title if arm.pool == NO_POOL else f"{line.title} ({arm.pool.kind} pool)"
 
 
 def _scaled(interval: Interval | None, factor: float) -> Interval | None:

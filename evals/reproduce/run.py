@@ -74,19 +74,18 @@ def reproduce(experiment: Experiment, options: Options) -> None:
         _work(experiment, plan, settings, arm, options) for arm in plan.arms if arm.data_set in plan.tests
     ]
     setup = Setup(options, settings, plan.data_sets, plan.tests, studio)
-    missing = [*plan.missing, *_missing_models(plan, settings)]
+    models = _missing_models(plan, settings)
     texts = scorers_of(experiment, options, plan.sheets)
-    scorers, faults = open_scorers(texts, experiment, setup)
-    missing += faults
+    scorers, closed = open_scorers(texts, experiment, setup)
     expected = forecast(
         studio, works, settings, experiment.samples(setup, works), _answers(plan, setup, texts)
     )
     lines = [*expected.lines(), *unmeasured(experiment, plan.sheets, texts)]
     if options.estimate:
-        lines += [f"missing: {line}" for line in missing]
+        lines += [f"missing: {line}" for line in (*plan.missing, *models, *closed)]
         _say(*lines, *["The figures leave out the data sets that are missing."] * bool(plan.missing))
         return
-    require_all(missing)
+    require_all(plan.missing, models, closed)
     _say(*lines)
     require_budget(expected, settings, options.max_usd)
     with alone(studio.out):

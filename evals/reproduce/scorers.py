@@ -63,7 +63,7 @@ def open_scorers(
     retriever = encoder_text(settings.encoder)
     scorers: list[Scorer] = []
     missing: list[str] = []
-    has_key = not [*find_missing_keys(settings)]
+    has_key = all(fault.field != "mllm" for fault in find_missing_keys(settings))
     for text in texts:
         is_rating = text == "gptscore"
         if is_rating and not has_key:  # the key is missing for more than the score

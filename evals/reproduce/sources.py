@@ -67,7 +67,7 @@ def missing_models(
         BadInput: arguments that a backend refuses.
     """
     for fault in find_missing_keys(profile):
-        if str(fault).partition(":")[0] in kinds:
+        if fault.field in kinds:
             yield str(fault)
     own = {model.model for model in profile_models(profile)}
     for settings in rows:
@@ -100,20 +100,18 @@ def _to_fetch(model: ProfileModel, profile: str, second: BackendChoice | None) -
     )
 
 
-def require_all(missing: Sequence[str]) -> None:
+def require_all(data_sets: Sequence[str], models: Sequence[str], scorers: Sequence[str]) -> None:
     """Raise `BadInput` with everything that is missing at once."""
+    missing = [*data_sets, *models, *scorers]
     if not missing:
         return
     leave_out = [
-        f"{option} ({what})"
-        for option, what, start in (
-            ("--data-sets", "data sets", "data set "),
-            ("--scorer", "scores, or none", "scorer "),
-        )
-        if any(line.startswith(start) for line in missing)
+        *["--data-sets (data sets)"] * bool(data_sets),
+        *["--scorer (scores, or none)"] * bool(scorers),
+        "--only (tables and rows)",
     ]
     lines = "".join(f"\n  {line}" for line in missing)
     raise BadInput(
         f"Nothing was generated, since this is missing:{lines}\n"
-        f"Provide it, or leave it out by {', '.join([*leave_out, '--only (tables and rows)'])}."
+        f"Provide it, or leave it out by {', '.join(leave_out)}."
     )
