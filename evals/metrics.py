@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 Interval = tuple[float, float]
+FEW_GROUPS = 30  # under which a bootstrap over groups gives too narrow intervals
 RESAMPLES = 9_999
 _NUMBERS = 10_000_000  # of the resamples that are in memory at a time
 _EQUAL = 1e-12  # difference of means that rounding makes
@@ -58,7 +59,7 @@ def interval(
     Bias-corrected and accelerated bootstrap (Efron, 1987) over the values, resampled with `seed`. With
     `groups`, one for each value, whole groups are resampled (cluster bootstrap; Davison and Hinkley, 1997,
     section 3.8), so that values of one group may depend on each other. Groups whose means are all equal
-    have no bootstrap: see `_interval_of_equals`. Not covered: fewer than some 30 groups, for which the
+    have no bootstrap: see `_interval_of_equals`. Not covered: fewer than `FEW_GROUPS`, for which the
     interval is too narrow; state their number beside it.
     """
     import numpy as np

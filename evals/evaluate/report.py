@@ -20,7 +20,7 @@ from pleinair.evals.evaluate.findings import (
     Verdict,
     least_seeds,
 )
-from pleinair.evals.metrics import Interval
+from pleinair.evals.metrics import FEW_GROUPS, Interval
 from pleinair.evals.report import table
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 SHOWN = 8  # names in a list
 EXAMPLES = 24  # prompts on the page
-NARROW = 30  # concepts, under which bootstrap intervals are too narrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +88,8 @@ def cautions(concepts: int, seeds: int) -> Iterator[str]:
             f'{concepts} concepts: with fewer than {ENOUGH} the verdict is never "does not help", and the '
             "95 % interval is too narrow: in simulations it contained the true gain in about 9 of 10 cases."
         )
-    elif concepts < NARROW:
-        yield f"{concepts} concepts: with fewer than {NARROW} the interval is somewhat too narrow."
+    elif concepts < FEW_GROUPS:
+        yield f"{concepts} concepts: with fewer than {FEW_GROUPS} the interval is somewhat too narrow."
     if seeds < least_seeds(concepts):
         yield (
             f"{counted(seeds, 'prompt')} of each concept: harm to a single concept cannot be told from "

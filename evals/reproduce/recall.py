@@ -24,7 +24,7 @@ from pleinair.evals.metrics import interval
 from pleinair.evals.reproduce.experiment import Extra, Measured, Options, Setup
 from pleinair.evals.reproduce.plan import Line, Sheet, Variant, sheet
 from pleinair.evals.reproduce.records import key_of
-from pleinair.evals.reproduce.results import Cell
+from pleinair.evals.reproduce.results import LEFT_OUT, Cell
 from pleinair.evals.run import show_progress
 from pleinair.evals.scores.recall import ranks
 from pleinair.tools.crossmodal import ADAPTOR_FILES, list_subqueries
@@ -164,11 +164,7 @@ def _measure_recall(setup: Setup) -> list[Measured]:
             name, _, measure = column.partition(" ")
             cell = Cell(line.title, name, measure, published=each.figure(line, column, ""))
             if name not in by_name or kind not in by_name[name]:
-                why = (
-                    "not among --data-sets"
-                    if name not in by_name
-                    else "needs --set crossmodal.adaptor=FOLDER"
-                )
+                why = "needs --set crossmodal.adaptor=FOLDER" if name in by_name else LEFT_OUT
                 cells.append(replace(cell, why=why))
                 continue
             ranks, groups = by_name[name][kind]

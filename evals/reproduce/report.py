@@ -9,16 +9,15 @@ from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
+from pleinair.evals.metrics import FEW_GROUPS
 from pleinair.evals.report import COLOURS, Figures, table
 from pleinair.evals.reproduce.plan import Sheet
-from pleinair.evals.reproduce.results import Cell, Failures
+from pleinair.evals.reproduce.results import LEFT_OUT, Cell, Failures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LEFT_OUT = "not among --data-sets"  # why a cell is empty that the user did not ask for
 PALE = "#c5d1b0"  # of `COLOURS`, for areas only
-_FEW = 30  # groups, under which a bootstrap over them is too narrow
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ def _table(each: Sheet, cells: Sequence[Cell], report: Report) -> Iterator[str]:
 
 
 def _few(cells: Sequence[Cell]) -> list[str]:
-    counts = {cell.data_set: cell.groups for cell in cells if 0 < cell.groups < _FEW}
+    counts = {cell.data_set: cell.groups for cell in cells if 0 < cell.groups < FEW_GROUPS}
     return [
         f"{', '.join(name for name in counts if counts[name] == count)}: {count} groups, so that intervals "
         "are too narrow."
@@ -134,9 +133,9 @@ def _few(cells: Sequence[Cell]) -> list[str]:
 
 def _not_measured(cells: Sequence[Cell]) -> list[str]:
     """Return why data sets, or measures of all rows, have no figure."""
-    left_out = list(dict.fromkeys(cell.data_set for cell in cells if cell.why == LEFT_OUT))
+    left_out = list(dict.fromkeys(cell.data_set for cell in cells if cell.is_left_out))
     empty = _empty(cells)
-    whys = {(cell.measure, cell.why): "" for cell in cells if cell.measure in empty and cell.why != LEFT_OUT}
+    whys = {(cell.measure, cell.why): "" for cell in cells if cell.measure in empty and not cell.is_left_out}
     return [f"Not run, {LEFT_OUT}: {', '.join(left_out)}."] * bool(left_out) + [
         f"{measure} was not measured: {why}." for measure, why in whys
     ]
@@ -155,7 +154,7 @@ def _rows(cells: Sequence[Cell], is_comparable: bool) -> Iterator[dict[str, obje
     columns = list(dict.fromkeys((cell.data_set, cell.measure) for cell in cells))
     empty = _empty(cells)
     for cell in sorted(cells, key=lambda cell: columns.index((cell.data_set, cell.measure))):
-        if cell.why == LEFT_OUT or cell.measure in empty:
+        if cell.is_left_out or cell.measure in empty:
             continue
         difference = cell.difference if is_comparable else None
         yield {

@@ -14,6 +14,7 @@ from pleinair.evals.reproduce.published import Figure
 from pleinair.evals.reproduce.records import Entry, Records, key_of
 from pleinair.evals.scores.items import Generated, Score, Scorer, score
 
+LEFT_OUT = "not among --data-sets"  # why a cell is empty that the user did not ask for
 OnScore = Callable[[str, int, int], None]
 Measures = Mapping[str, tuple[tuple[str, ...], float]]  # by a column's measure: scores' titles, and a factor
 Scores = dict[Arm, dict[str, Score]]  # by the measure's title, such as "CLIP-T"
@@ -34,6 +35,11 @@ class Cell:
     published: Figure | None = None
     why: str = ""
     note: str = ""
+
+    @property
+    def is_left_out(self) -> bool:
+        """Return whether the user did not ask for its data set."""
+        return self.why == LEFT_OUT
 
     @property
     def difference(self) -> float | None:

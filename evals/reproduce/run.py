@@ -29,8 +29,8 @@ from pleinair.evals.reproduce.pools import (
     write_generic,
 )
 from pleinair.evals.reproduce.records import alone, checked_out, key_of
-from pleinair.evals.reproduce.report import LEFT_OUT, Report, plot, warning, write_markdown
-from pleinair.evals.reproduce.results import cells, failures, measure_all
+from pleinair.evals.reproduce.report import Report, plot, warning, write_markdown
+from pleinair.evals.reproduce.results import LEFT_OUT, cells, failures, measure_all
 from pleinair.evals.reproduce.scorers import open_scorers, scorers_of, unmeasured
 from pleinair.evals.reproduce.sources import (
     ENGINES,
