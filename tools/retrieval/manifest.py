@@ -27,6 +27,8 @@ class File(Value):
     size: int
     mtime_ns: int
     notes: tuple[str, ...] = ()  # what was made up for in the file, such as a damaged colour profile
+    width: int = 0  # pixels, upright, before the image is reduced; 0 if unknown
+    height: int = 0
 
     @property
     def stamp(self) -> _Stamp:
