@@ -34,7 +34,8 @@ from pleinair.tools.types import BadInput, Limit, ModelFault, PleinairError, Ref
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-    from pleinair.tools.retrieval.index import Index, IndexRetriever
+    from pleinair.tools.retrieval.dense import IndexRetriever
+    from pleinair.tools.retrieval.index import Index
     from pleinair.tools.retrieval.library import Library
 
 MOST_FAILURES = 20  # images in a row without a caption, after which the model is at fault and not the images
@@ -109,7 +110,7 @@ def plan_captions(settings: Settings, watch: Watch) -> CaptionPlan:
 
     Raises as `_require_captions`, and `NoLibrary` without usable images.
     """
-    from pleinair.tools.retrieval.index import IndexRetriever
+    from pleinair.tools.retrieval.dense import IndexRetriever
 
     _require_captions(settings)
     library, encoder, index = open_indexed(settings, places(settings.paths.home), watch)

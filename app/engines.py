@@ -57,7 +57,8 @@ from pleinair.tools.worker.worker import DeviceLock, EncoderWorker, GeneratorWor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from pleinair.tools.retrieval.index import Index, IndexRetriever
+    from pleinair.tools.retrieval.dense import IndexRetriever
+    from pleinair.tools.retrieval.index import Index
     from pleinair.tools.retrieval.library import Library
     from pleinair.tools.storage.artifacts import ArtifactStore
 
@@ -330,7 +331,7 @@ def _dense_retriever(
     settings: Settings, places: Paths, on_index: OnProgress, opened: Callable[[], Library] | None = None
 ) -> IndexRetriever:
     """Open the library, with an index of its images under the encoder."""
-    from pleinair.tools.retrieval.index import IndexRetriever
+    from pleinair.tools.retrieval.dense import IndexRetriever
 
     library = opened() if opened else open_library(settings, places, on_index)
     encoder = started(build_encoder(settings), on_index)
@@ -363,7 +364,8 @@ def fresh_index(
 
     If another run is building it, this waits; `on_index` is then called with 0 and may raise to stop.
     """
-    from pleinair.tools.retrieval.index import BeingBuilt, Index, build_index
+    from pleinair.tools.retrieval.build import BeingBuilt, build_index
+    from pleinair.tools.retrieval.index import Index
     from pleinair.tools.retrieval.spelling import save_vocabulary, vocabulary_of
 
     folder = index_folder(settings, places)

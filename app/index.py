@@ -50,7 +50,7 @@ def bring_up_to_date(
     threshold from the captions, without setting it; with `every_problem` list all that are recorded. Raises
     `BadInput` if no image is usable, or no caption for a suggestion, `PleinairError` if the disk is full.
     """
-    from pleinair.tools.retrieval.index import IndexRetriever
+    from pleinair.tools.retrieval.dense import IndexRetriever
     from pleinair.tools.retrieval.spelling import save_vocabulary, vocabulary_of
 
     check(settings)

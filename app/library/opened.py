@@ -24,7 +24,7 @@ from pleinair.tools.types import BadInput, Concept, Hit, Retrieval, Retriever, V
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from pleinair.tools.retrieval.index import IndexRetriever
+    from pleinair.tools.retrieval.dense import IndexRetriever
 
 By = Literal["words", "image", "like"]
 MAX_QUERY = 2000  # characters

@@ -26,8 +26,8 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from pleinair.tools.retrieval.build import build_index
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
-from pleinair.tools.retrieval.index import build_index
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.worker.worker import EncoderWorker
 

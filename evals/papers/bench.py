@@ -14,9 +14,10 @@ from pleinair.agent.context import Context
 from pleinair.evals.cases import Case
 from pleinair.evals.papers.cases import Kind, LabelledLibrary, open_labelled
 from pleinair.evals.run import Judge, invoke
+from pleinair.tools.retrieval.build import build_index
 from pleinair.tools.retrieval.compose import Corpus, RetrievalOptions, compose
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer
-from pleinair.tools.retrieval.index import IndexRetriever, build_index
+from pleinair.tools.retrieval.dense import IndexRetriever
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Capabilities, Encoder, GenerateRequest, Generator, ModelFault, Retriever
 

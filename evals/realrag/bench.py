@@ -39,7 +39,9 @@ from pleinair.tools.pocket.library import write_novel
 from pleinair.tools.pocket.prompts import PLACES, caption
 from pleinair.tools.pocket.world import SPECIES, Species, fingerprint, random_scene
 from pleinair.tools.realrag import Loss, RealRAGOptions, Sampling
-from pleinair.tools.retrieval.index import Index, IndexRetriever, build_index
+from pleinair.tools.retrieval.build import build_index
+from pleinair.tools.retrieval.dense import IndexRetriever
+from pleinair.tools.retrieval.index import Index
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.realrag.data import (
     build_training_set,

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from pleinair.tools.retrieval.index import Index, IndexRetriever, build_index
+from pleinair.tools.retrieval.build import build_index
+from pleinair.tools.retrieval.dense import IndexRetriever
+from pleinair.tools.retrieval.index import Index
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import Hit
 

@@ -12,7 +12,8 @@ from support.colour_encoder import COLOURS, ColourEncoder, paint
 from support.fake_engines import SquareGenerator
 
 from pleinair.tools.realrag import Sampling
-from pleinair.tools.retrieval.index import Index, build_index
+from pleinair.tools.retrieval.build import build_index
+from pleinair.tools.retrieval.index import Index
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.realrag.data import TrainingSet, build_training_set, generate_samples
 from pleinair.tools.retrieval.realrag.pairs import pairs_by_folder

@@ -19,7 +19,7 @@ from pleinair.tools.realrag import (
     search_away,
     training_of,
 )
-from pleinair.tools.retrieval.index import IndexRetriever
+from pleinair.tools.retrieval.dense import IndexRetriever
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput, Capabilities
 

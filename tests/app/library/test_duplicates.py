@@ -7,7 +7,7 @@ from support.colour_encoder import ColourEncoder
 from support.drawings import drawing
 
 from pleinair.app.library.duplicates import Duplicates, find_duplicates, save_duplicates, stored_duplicates
-from pleinair.tools.retrieval.index import build_index
+from pleinair.tools.retrieval.build import build_index
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import Cancelled
 

@@ -17,7 +17,7 @@ from pleinair.app.engines import build_backend, build_generator, library_folders
 from pleinair.app.settings import load
 from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.library import write_library
-from pleinair.tools.retrieval.index import build_index
+from pleinair.tools.retrieval.build import build_index
 
 T = TypeVar("T")
 PARTS = ("generator", "encoder", "detector")
@@ -85,7 +85,7 @@ def test_concurrent_runs_wait_for_one_index(place: Path, monkeypatch: pytest.Mon
         built.append(index)
         return index
 
-    monkeypatch.setattr("pleinair.tools.retrieval.index.build_index", record)
+    monkeypatch.setattr("pleinair.tools.retrieval.build.build_index", record)
     results = at_once(lambda seed: draw("two things", seed=seed, overrides=overrides), 4)
     assert {result.outcome.ending for result in results} == {"accepted"}
     assert len(built) == 1 and len(built[0]) == 6

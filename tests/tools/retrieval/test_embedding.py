@@ -21,7 +21,8 @@ from support.colour_encoder import ColourEncoder, build, find, paint, write_squa
 from support.colour_files import scene
 
 from pleinair.tools.retrieval import embedding
-from pleinair.tools.retrieval.index import Index, build_index
+from pleinair.tools.retrieval.build import build_index
+from pleinair.tools.retrieval.index import Index
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.storage.files import DiskFull
 from pleinair.tools.types import BadInput, Cancelled, ModelFault

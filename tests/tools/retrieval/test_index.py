@@ -19,9 +19,10 @@ from support.colour_encoder import COLOURS, ColourEncoder, build, find, paint, s
 
 from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.retrieval import faiss_index as flat
+from pleinair.tools.retrieval.dense import IndexRetriever
 from pleinair.tools.retrieval.filters import Filtered, similar
 from pleinair.tools.retrieval.fusion import distinct
-from pleinair.tools.retrieval.index import Index, IndexRetriever
+from pleinair.tools.retrieval.index import Index
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput, ModelFault, PleinairError
 

@@ -16,8 +16,9 @@ from support.drawings import drawing
 
 from pleinair.app.trace.trace import near_copies_text
 from pleinair.tools.pocket.world import SPECIES, random_scene, render
+from pleinair.tools.retrieval.build import build_index
 from pleinair.tools.retrieval.compose import Corpus, RetrievalOptions, compose
-from pleinair.tools.retrieval.index import IndexRetriever, build_index
+from pleinair.tools.retrieval.dense import IndexRetriever
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.near_copies import differences, is_near_copy, thumbnail
 from pleinair.tools.retrieve import retrieve

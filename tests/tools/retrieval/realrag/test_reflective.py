@@ -14,7 +14,9 @@ from support.retriever_trainings import LOOKS, Bench, BlueGenerator, WordEncoder
 from torch.nn import functional
 
 from pleinair.tools.realrag import Sampling
-from pleinair.tools.retrieval.index import Index, IndexRetriever, build_index
+from pleinair.tools.retrieval.build import build_index
+from pleinair.tools.retrieval.dense import IndexRetriever
+from pleinair.tools.retrieval.index import Index
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.realrag import reflective
 from pleinair.tools.retrieval.realrag.data import (

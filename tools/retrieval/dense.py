@@ -1,0 +1,79 @@
+"""Retriever of a library's images by the vectors of an encoder."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pleinair.tools.images.reading import BadPicture, read_bytes
+from pleinair.tools.realrag import training_of
+from pleinair.tools.retrieval.index import Index, require_encoder
+from pleinair.tools.retrieval.library import Library
+from pleinair.tools.retrieval.manifest import REBUILD
+from pleinair.tools.retrieve import check_query
+from pleinair.tools.types import BadInput, Encoder, Hit, ModelFault
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from pleinair.tools.types import Vectors
+
+
+class IndexRetriever:
+    """Retriever of a library's images by the cosines of an encoder's vectors; copies are all found.
+
+    Raise `BadInput` if the index is another encoder's or the library has changed since.
+    """
+
+    def __init__(self, library: Library, index: Index, encoder: Encoder) -> None:
+        require_encoder(index.manifest, encoder, "The index")
+        if index.is_stale(library):
+            raise BadInput(f"The library {library.title} has changed since it was indexed.", REBUILD)
+        self._library, self._index, self.encoder = library, index, encoder
+        self.training = training_of(encoder)
+
+    def search(self, query: str, k: int) -> list[Hit]:
+        """Search for up to `k` images, best first; raise `BadInput` for `k` under 1 or a blank query."""
+        return self._hits(self._embed(query, k), k)
+
+    def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
+        """Search near a text and far from an image, as `ContrastRetriever` does; raise as `search`."""
+        return self._hits(self._embed(query, k) - weight * self.encoder.encode_images([away]), k)
+
+    def search_image(self, image: Image, k: int) -> list[Hit]:
+        """Search for up to `k` images like another one; scores are cosines between images."""
+        return self._hits(self.encoder.encode_images([image]), k)
+
+    def search_like(self, id: str, k: int) -> list[Hit]:
+        """Search for up to `k` other images like an indexed one; raise `KeyError` for one that is not."""
+        hits = self._hits(self.vector(id)[None], k + 1)
+        return [hit for hit in hits if hit.id != id][:k]
+
+    def _embed(self, query: str, k: int) -> Vectors:
+        check_query(query, k)
+        vector = self.encoder.encode_text([query])
+        if not np.isfinite(vector).all():
+            raise ModelFault(f"Encoder `{self.encoder.id}` returned no finite vector for a query.")
+        return vector
+
+    def _hits(self, vector: Vectors, k: int) -> list[Hit]:
+        pairs = self._index.search(vector, k)
+        return [self._library.items[id].hit(score, "cosine") for id, score in pairs]
+
+    def open(self, id: str) -> Image:
+        """Read an image; raise `BadPicture` if its content is no longer the one that was indexed."""
+        if not self._library.is_current(id):
+            data = read_bytes(self._library.path(id))
+            if hashlib.sha256(data).hexdigest() != self._index.sha256(id):
+                raise BadPicture(f"`{id}` has changed since it was indexed.")
+        return self._library.picture(id)
+
+    def vector(self, id: str) -> Vectors:
+        """Return the vector of an indexed image, [dim]; raise `KeyError` for any other."""
+        return self._index.vector(id)
+
+    def entries(self) -> list[Hit]:
+        """List every indexed image in the library's order, with score 0."""
+        return [self._library.items[id].hit() for id in self._index.ids]
