@@ -95,6 +95,7 @@ def describe(library: Library) -> Iterator[str]:
             counted(source.captions, "caption") if source.captions else "",
             f"{counted(source.credits, 'image')} with credits" if source.credits else "",
             f"{counted(source.boxes, 'image')} with boxes" if source.boxes else "",
+            f"{counted(source.tags, 'image')} with tags" if source.tags else "",
             counted(source.problems, "problem") if source.problems else "",
         ]
         models = {item.caption_model for item in library.items.values() if item.captioned_by == source.reader}

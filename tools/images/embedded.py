@@ -27,6 +27,7 @@ _BASE = {  # EXIF tags, as in EXIF 2.3 and Windows' own
     "title": (0x9C9B,),
     "author": (0x013B, 0x9C9D),
     "rights": (0x8298,),
+    "tags": (0x9C9E,),  # XPKeywords
 }
 _IPTC = {  # record and number of the data set, as in IPTC-IIM 4.2
     "description": ((2, 120),),
@@ -34,6 +35,7 @@ _IPTC = {  # record and number of the data set, as in IPTC-IIM 4.2
     "author": ((2, 80),),
     "rights": ((2, 116),),
     "source": ((2, 110), (2, 115)),
+    "tags": ((2, 25),),
 }
 _XMP = {  # local names
     "description": ("description", "AltTextAccessibility"),
@@ -42,6 +44,7 @@ _XMP = {  # local names
     "license": ("WebStatement", "license", "UsageTerms"),
     "rights": ("rights",),
     "source": ("Credit",),
+    "tags": ("subject",),
 }
 _PNG = {
     "description": ("Description", "description", "Comment", "comment"),
@@ -75,7 +78,7 @@ def open_texts(data: bytes, options: ReadOptions) -> Opened:
 
 
 def embedded_texts(image: Image.Image) -> dict[str, str]:
-    """Return caption, author, rights, license and source, as far as an open image file has them.
+    """Return caption, author, rights, license, source and tags, as far as an open image file has them.
 
     A description comes before a title, and both before the prompt of a generator; of each the first of XMP,
     IPTC, EXIF and PNG counts.

@@ -38,6 +38,7 @@ _KINDS = {  # of facts, as `Source` counts them
     "caption": "captions",
     **dict.fromkeys(("license", "source", "author"), "credits"),
     "boxes": "boxes",
+    "tags": "tags",
 }
 Folders = str | Path | Sequence[str | Path]
 
@@ -54,6 +55,7 @@ class Item:
     source: str = ""
     author: str = ""
     boxes: Mapping[str, Box] = field(default_factory=dict, hash=False)
+    tags: tuple[str, ...] = ()
     captioned_by: str = ""  # name of the reader that supplied the caption
     caption_model: str = ""  # name of the MLLM that wrote the caption; "": none did
 
@@ -71,12 +73,13 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What one reader supplied to a library, in images: captions, credits, boxes; and its problems."""
+    """What one reader supplied to a library, in images: captions, credits, boxes, tags; and its problems."""
 
     reader: str
     captions: int = 0
     credits: int = 0  # images with a license, source or author by it
     boxes: int = 0
+    tags: int = 0
     problems: int = 0
 
 

@@ -85,6 +85,21 @@ def test_credit_is_read_from_the_file_itself(tmp_path: Path, data: bytes, credit
     assert (item.author, item.license) == credit
 
 
+SUBJECT = "<dc:subject><rdf:Bag><rdf:li>wren</rdf:li><rdf:li>oak</rdf:li></rdf:Bag></dc:subject>"
+TAGGED: list[tuple[bytes, tuple[str, ...]]] = [
+    (jpeg(xmp=XMP.format(SUBJECT).encode()), ("wren", "oak")),
+    (iptc({(2, 25): b"wren"}), ("wren",)),
+    (jpeg(exif=exif({0x9C9E: "wren;oak\0".encode("utf-16-le")})), ("wren", "oak")),
+    (jpeg(exif=exif({0x010E: "a wren"})), ()),
+]
+
+
+@pytest.mark.parametrize(("data", "tags"), TAGGED, ids=range(len(TAGGED)))
+def test_tags_are_read_from_the_file_itself(tmp_path: Path, data: bytes, tags: tuple[str, ...]) -> None:
+    (tmp_path / "1.jpg").write_bytes(data)
+    assert Library.open(tmp_path).items["1.jpg"].tags == tags
+
+
 def test_stronger_readers_win_field_by_field(tmp_path: Path) -> None:
     (tmp_path / "birds").mkdir()
     (tmp_path / "birds" / "1.jpg").write_bytes(jpeg(exif=exif({0x010E: "inside", 0x013B: "Ada"})))

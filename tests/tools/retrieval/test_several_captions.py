@@ -11,7 +11,7 @@ from support.data_set_folders import noisy
 
 from pleinair.tools.retrieval.lexical import Lexical, score_captions
 from pleinair.tools.retrieval.library import Library
-from pleinair.tools.retrieval.readers.records import MAX_CAPTION
+from pleinair.tools.retrieval.readers.records import MAX_CAPTION, MAX_TAGS
 from pleinair.tools.types import Hit
 
 WREN, BARK = "a wren on a branch", "bark of an old oak"
@@ -55,6 +55,26 @@ def test_every_table_gives_all_captions_as_lines(tmp_path: Path, table: str) -> 
 def test_a_list_of_tags_stays_one_caption(tmp_path: Path) -> None:
     line = json.dumps({"file_name": "a.png", "tags": ["wren", "oak"]})
     assert library_of(tmp_path, {"metadata.jsonl": line}).items["a.png"].caption == "wren; oak"
+
+
+@pytest.mark.parametrize(
+    ("fields", "tags"),
+    [
+        ({"tags": ["wren, the", "oak", "oak"]}, ("wren, the", "oak")),
+        ({"text": "a wren", "keywords": "wren, oak;pond"}, ("wren", "oak", "pond")),
+        ({"tag_string": "wren old_oak"}, ("wren", "old_oak")),
+        ({"tags": '["wren", "oak"]'}, ("wren", "oak")),
+        ({"tags": 3, "keywords": "wren"}, ("wren",)),
+        ({"text": "a wren"}, ()),
+        ({"tags": [str(number) for number in range(900)]}, tuple(map(str, range(MAX_TAGS)))),
+    ],
+)
+def test_tags_are_read_beside_the_caption(
+    tmp_path: Path, fields: dict[str, object], tags: tuple[str, ...]
+) -> None:
+    library = library_of(tmp_path, {"metadata.jsonl": json.dumps({"file_name": "a.png", **fields})})
+    assert library.items["a.png"].tags == tags
+    assert library.sources[0].tags == bool(tags)
 
 
 def test_a_text_with_line_breaks_is_one_caption(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from pleinair.tools.retrieval.licenses import spdx
 from pleinair.tools.retrieval.readers.cached import Cache, read_cached
 from pleinair.tools.retrieval.readers.folder import Description, Folder
 from pleinair.tools.retrieval.readers.names import subject_of
-from pleinair.tools.retrieval.readers.records import MAX_CAPTION, MAX_TEXT, REPLACEMENT, clean
+from pleinair.tools.retrieval.readers.records import MAX_CAPTION, MAX_TEXT, REPLACEMENT, clean, split_tags
 
-_VERSION = 1  # of the cache; increase it when the same file gives other texts
+_VERSION = 2  # of the cache; increase it when the same file gives other texts
 _JPEG_HEAD = 512 * 1024  # bytes that hold the texts of a JPEG
 _MOST = 64 * 2**20  # bytes of any other file
 _MARKS = (  # one of them begins every text
@@ -44,7 +44,7 @@ class Embedded:
     rank = 30
 
     def read(self, folder: Folder) -> Iterator[Description]:
-        """Yield caption, license, source and author of every image that has them embedded."""
+        """Yield caption, license, source, author and tags of every image that has them embedded."""
         for image, texts in read_cached(folder, folder.images, f"texts-{_VERSION}", _CACHE, _read).items():
             if texts:
                 yield of_texts(image, texts)
@@ -61,6 +61,7 @@ def of_texts(image: str, texts: Mapping[str, str]) -> Description:
         license=license,
         source=_line(texts["source"]),
         author=_line(texts["author"]) or ("" if rights == license else rights),
+        tags=split_tags(_line(texts["tags"], MAX_CAPTION)),
     )
 
 

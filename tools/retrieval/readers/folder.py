@@ -2,7 +2,7 @@
 
 A reader is a class without arguments, registered in the entry point group `pleinair.reader`. All installed
 readers read a library, in the order of their ranks, unless the settings list some. Of each image the first
-reader with a caption supplies it, and so with license, source, author and boxes, each by itself.
+reader with a caption supplies it, and so with license, source, author, boxes and tags, each by itself.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class Description:
     source: str = ""
     author: str = ""
     boxes: Mapping[str, Box] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
     caption_model: str = ""  # name of the MLLM that wrote the caption; "": none did
 
 

@@ -23,6 +23,7 @@ from pleinair.tools.types import Box
 MAX_CAPTION = 10_000  # characters
 MAX_TEXT = 1_000  # characters of license, source and author
 MAX_BOXES = 200  # of one image
+MAX_TAGS = 100
 FILE_KEYS = (
     *("file_name", "filename", "file", "image_file_name", "image_file", "image_filename", "image_path"),
     *("image_name", "image", "img_path", "img", "path", "file_path", "filepath", "image_id"),
@@ -40,7 +41,8 @@ AUTHOR_KEYS = (
     *("author", "authors", "creator", "artist", "photographer", "by", "attribution", "uploader"),
     "user",
 )
-_LINES = frozenset(CAPTION_KEYS) - {"label", "tags", "tag_string", "keywords"}  # a list of them: captions
+TAG_KEYS = ("tags", "tag_string", "keywords")
+_LINES = frozenset(CAPTION_KEYS) - {"label", *TAG_KEYS}  # a list of them: captions
 KEYS = frozenset((*FILE_KEYS, *CAPTION_KEYS, *LICENSE_KEYS, *SOURCE_KEYS, *AUTHOR_KEYS, "boxes"))
 
 REPLACEMENT = "\ufffd"  # for bytes that are no text
@@ -70,6 +72,7 @@ def describe(
         "source": _first(record, SOURCE_KEYS, MAX_TEXT, faults),
         "author": _first(record, AUTHOR_KEYS, MAX_TEXT, faults),
     }
+    values["tags"] = _tags(record)
     try:
         values["boxes"] = _boxes(record.get("boxes"))
     except ValueError as error:
@@ -89,6 +92,12 @@ def join_captions(captions: Iterable[str]) -> str:
             break
         joined.append(line)
     return "\n".join(joined)
+
+
+def split_tags(text: str, between: str = ";|,") -> tuple[str, ...]:
+    """Return the tags of a text, each once, at most `MAX_TAGS`."""
+    tags = (tag.strip() for tag in re.split(between, text))
+    return tuple(dict.fromkeys(filter(None, tags)))[:MAX_TAGS]
 
 
 def load_json(text: str, otherwise: object = None) -> Any:
@@ -142,6 +151,25 @@ def _first(record: Mapping[str, object], keys: tuple[str, ...], limit: int, faul
                 faults.append((key, f"`{key}` is a list; read as {_repr.repr(text)}"))
             return text
     return ""
+
+
+def _tags(record: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the tags of a record: a list, or a text with commas or semicolons, of `tag_string` with spaces.
+
+    Where they cannot be used the caption, which they may also be, reports it.
+    """
+    for key in TAG_KEYS:
+        value = record.get(key)
+        value = load_json(value, value) if isinstance(value, str) and value.startswith("[") else value
+        try:
+            text = _text(value, MAX_CAPTION, ";")
+        except ValueError:
+            continue
+        if text:
+            return split_tags(
+                text, r"\s" if key == "tag_string" else ";" if isinstance(value, list) else ";|,"
+            )
+    return ()
 
 
 def _without_tags(text: str) -> str:
