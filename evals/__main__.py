@@ -16,6 +16,7 @@ from pleinair.evals.papers import run as papers
 from pleinair.evals.report import plain, plot, plot_examples, summarise, write_markdown, write_report
 from pleinair.evals.reproduce import command as reproduce
 from pleinair.evals.run import GRAPHS, Result, load_graphs, pocket_context, run_cases, show_progress, warm_up
+from pleinair.evals.scale import command as scale
 from pleinair.evals.scores import command as scores
 from pleinair.evals.scores import recall
 from pleinair.tools.types import PleinairError
@@ -48,6 +49,7 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     papers.add(commands)
     reproduce.add(commands)
     gpu.add(commands)
+    scale.add(commands)
     scores.add(commands)
     recall.add(commands)
     options = parser.parse_args(arguments)

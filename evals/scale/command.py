@@ -1,0 +1,51 @@
+"""Command `scale`: one benchmark of cost against size, by its name.
+
+A benchmark is a module with `add_options(parser)` and `run(options)`. It prints ratios against a reference
+that is measured in the same run, and writes its figures to the file of `--json`, if there is one. Only the
+module that is named is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+MODULES = {
+    "startup": ("pleinair.evals.scale.startup", "a cold and a warm run of the pocket engines, by phases"),
+}
+
+
+def add(commands: Any) -> None:
+    """Add the command; the options of a benchmark are read by its own parser."""
+    scale = commands.add_parser(
+        "scale",
+        help="measure a cost against size",
+        epilog="\n".join(f"  {name:<12} {line}" for name, (_, line) in MODULES.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    scale.add_argument("name", choices=MODULES, metavar="name", help="one of those below")
+    scale.add_argument("options", nargs=argparse.REMAINDER, help="of the benchmark; `scale NAME --help`")
+    scale.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> None:
+    path, line = MODULES[options.name]
+    benchmark = import_module(path)
+    program = f"python -m pleinair.evals scale {options.name}"
+    parser = argparse.ArgumentParser(prog=program, description=f"Measure {line}.")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    benchmark.add_options(parser)
+    benchmark.run(parser.parse_args(options.options))
+
+
+def write_figures(path: Path | None, figures: Mapping[str, Any]) -> None:
+    """Write figures as JSON, with the command line that made them, unless the path is None."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        line = " ".join(["python -m pleinair.evals", *sys.argv[1:]])
+        path.write_text(json.dumps({"command": line, **figures}, indent=1) + "\n", encoding="utf-8")

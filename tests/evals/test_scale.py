@@ -1,0 +1,35 @@
+"""Benchmarks of cost against size: each is found by its name."""
+
+from pathlib import Path
+
+import pytest
+
+from pleinair.evals.__main__ import main
+from pleinair.evals.scale import command
+
+
+def test_the_help_lists_each_benchmark(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["scale", "--help"])
+    text = capsys.readouterr().out
+    assert end.value.code == 0
+    assert all(f"  {name} " in text and line in text for name, (_, line) in command.MODULES.items())
+
+
+@pytest.mark.parametrize("name", command.MODULES)
+def test_a_benchmark_has_a_help_of_its_own(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["scale", name, "--help"])
+    assert end.value.code == 0 and "--json" in capsys.readouterr().out
+
+
+def test_an_unknown_benchmark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["scale", "nope"])
+    assert "startup" in capsys.readouterr().err
+
+
+def test_figures_are_written_with_their_command(tmp_path: Path) -> None:
+    command.write_figures(None, {"ratio": 1})
+    command.write_figures(tmp_path / "new" / "figures.json", {"ratio": 1})
+    assert '"ratio": 1' in (tmp_path / "new" / "figures.json").read_text(encoding="utf-8")
