@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
+from functools import cache
 from pathlib import Path
 
 from pleinair.tools.callbacks import no_callback
@@ -37,8 +38,8 @@ _OTHER = frozenset(  # not opened to see whether they are images
     ".cfg .log .pdf .doc .docx .xls .xlsx .ods .odt .ppt .pptx .rtf .zip .tar .gz .tgz .bz2 .xz .zst "
     ".7z .rar .iso .mp4 .mov .avi .mkv .webm .m4v .mpg .mpeg .3gp .mts .mp3 .wav .flac .m4a .ogg .aac "
     ".opus .py .js .ts .css .sh .bat .exe .dll .so .db .sqlite .lrcat .pth .pt .ckpt .safetensors .bin "
-    ".npy .npz .pkl .h5 .onnx .gguf .ttf .otf .svg .psd .psb .ai .eps .xcf .kra .blend .aae .lnk .url "
-    ".tmp .part .crdownload .download".split()
+    ".arrow .npy .npz .pkl .pickle .cls .h5 .onnx .gguf .ttf .otf .svg .psd .psb .ai .eps .xcf .kra .blend "
+    ".aae .lnk .url .tmp .part .crdownload .download".split()
 )
 
 PAUSE = 1000  # entries of folders
@@ -72,6 +73,22 @@ def has_image(roots: Sequence[Path]) -> bool:
     return any(walk.may_be_image(root, path) for root, path in walk.files())
 
 
+def may_be_image(name: str, head: Callable[[], bytes]) -> bool:
+    """Return whether a file is an image by its ending, or by its first bytes, which `head` reads."""
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in _USUAL or suffix in _OTHER or suffix in RAW:
+        return suffix in _USUAL
+    try:
+        return is_image(head())
+    except OSError:
+        return False
+
+
+def is_left_out(name: str) -> bool:
+    """Return whether a file or folder of this name is hidden, or of a system."""
+    return name.startswith(".") or _is_system(name)
+
+
 class _Walk:
     """Walk through several folders, links last, so that a file counts under its own name."""
 
@@ -93,15 +110,7 @@ class _Walk:
 
     def may_be_image(self, root: Path, path: str) -> bool:
         """Return whether a file is an image by its ending or by its first bytes."""
-        suffix = os.path.splitext(path)[1].lower()
-        if suffix in _USUAL or suffix in _OTHER or suffix in RAW:
-            return suffix in _USUAL
-        try:
-            with (root / path).open("rb") as file:
-                # a file of the system without a size may never end, or wait
-                return os.fstat(file.fileno()).st_size > 0 and is_image(file.read(HEAD))
-        except OSError:
-            return False
+        return may_be_image(path, lambda: _head(root / path))
 
     def _below(self, root: Path, start: str) -> Iterator[tuple[Path, str]]:
         """Walk through a folder without its links; not recursive, as paths may be very deep."""
@@ -114,7 +123,7 @@ class _Walk:
                 if self._seen % PAUSE == 0:
                     self._on_pause()
                 path = f"{below}{entry.name}"
-                if _is_left_out(entry.name):
+                if is_left_out(entry.name) or (root / path) == _hub_blobs(root):
                     self.listings[root].left_out.append(path)
                 elif entry.is_symlink():
                     self._links.append((root, path))
@@ -136,7 +145,8 @@ class _Walk:
     def _follow(self, root: Path, path: str) -> Iterator[tuple[Path, str]]:
         """Walk through what a link leads to, unless it is outside, left out or in the library already."""
         real = os.path.realpath(root / path)
-        inside = next((place for place in self.listings if Path(real).is_relative_to(place)), None)
+        places = (*self.listings, *filter(None, map(_hub_blobs, self.listings)))
+        inside = next((place for place in places if Path(real).is_relative_to(place)), None)
         if not os.path.exists(real):
             self.listings[root].problems.append(Problem(path, "a link to what does not exist; left out"))
         elif inside is None:
@@ -157,8 +167,17 @@ class _Walk:
         return False
 
 
-def _is_left_out(name: str) -> bool:
-    return name.startswith(".") or _is_system(name)
+@cache
+def _hub_blobs(root: Path) -> Path | None:
+    """Return where the files are that a data set's folder in the cache of Hugging Face's hub links to."""
+    folders = (folder for folder in (root, *root.parents) if folder.name.startswith("datasets--"))
+    return next((folder / "blobs" for folder in folders if (folder / "snapshots").is_dir()), None)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        # a file of the system without a size may never end, or wait
+        return file.read(HEAD) if os.fstat(file.fileno()).st_size > 0 else b""
 
 
 def _is_system(name: str) -> bool:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from pleinair.tools.retrieval.readers.folder import Folder
-from pleinair.tools.storage.files import stamp_of, write_whole
+from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import PleinairError
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ Cache = TypeAdapter[dict[str, tuple[int, int, T]]]  # by image: size, mtime in n
 
 
 def read_cached(
-    folder: Folder, images: Iterable[str], name: str, cache: Cache[T], read: Callable[[Path], T]
+    folder: Folder, images: Iterable[str], name: str, cache: Cache[T], read: Callable[[str], T]
 ) -> dict[str, T]:
     """Return what `read` returns for each image, from the cache `name` where a file has not changed.
 
@@ -32,13 +32,13 @@ def read_cached(
     root = hashlib.sha256(os.fsencode(folder.root)).hexdigest()[:16]
     path = folder.cache and folder.cache / f"{root}-{name}.json"
     stored = _load(path, cache) if path else {}
-    stamps = {image: stamp for image in images if (stamp := stamp_of(f"{folder.root}/{image}"))}
+    stamps = {image: stamp for image in images if (stamp := folder.source.stamp(image))}
     current = {image: stored[image] for image, stamp in stamps.items() if stored.get(image, ())[:2] == stamp}
     changed = [image for image in stamps if image not in current]
 
     def read_one(image: str) -> tuple[int, int, T] | None:
         with suppress(OSError):
-            return *stamps[image], read(folder.root / image)
+            return *stamps[image], read(image)
         return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:

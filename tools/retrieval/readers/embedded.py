@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from functools import cache
-from pathlib import Path
+from functools import cache, partial
 
 from pydantic import TypeAdapter
 
@@ -18,7 +17,7 @@ from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.images.sandbox import Decoder
 from pleinair.tools.retrieval.licenses import spdx
 from pleinair.tools.retrieval.readers.cached import Cache, read_cached
-from pleinair.tools.retrieval.readers.folder import Description, Folder
+from pleinair.tools.retrieval.readers.folder import Description, Files, Folder
 from pleinair.tools.retrieval.readers.names import subject_of
 from pleinair.tools.retrieval.readers.records import MAX_CAPTION, MAX_TEXT, REPLACEMENT, clean, split_tags
 
@@ -45,7 +44,8 @@ class Embedded:
 
     def read(self, folder: Folder) -> Iterator[Description]:
         """Yield caption, license, source, author and tags of every image that has them embedded."""
-        for image, texts in read_cached(folder, folder.images, f"texts-{_VERSION}", _CACHE, _read).items():
+        read = partial(_read, folder.source)
+        for image, texts in read_cached(folder, folder.images, f"texts-{_VERSION}", _CACHE, read).items():
             if texts:
                 yield of_texts(image, texts)
 
@@ -85,12 +85,11 @@ def _line(text: str, limit: int = MAX_TEXT) -> str:
     return clean(text.replace(REPLACEMENT, "")[:limit], limit)
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read(files: Files, image: str) -> dict[str, str]:
     """Return a file's texts; raise `OSError` where it cannot be read."""
-    with path.open("rb") as file:
-        data = file.read(_JPEG_HEAD)
-        if not data.startswith(b"\xff\xd8"):
-            data += file.read(_MOST)
+    data = files.read(image, _JPEG_HEAD)
+    if len(data) == _JPEG_HEAD and not data.startswith(b"\xff\xd8"):
+        data = files.read(image, _MOST)
     if not any(mark in data for mark in _MARKS):
         return {}
     try:

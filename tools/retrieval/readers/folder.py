@@ -17,6 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 from unicodedata import category, normalize
 
+from pleinair.tools.retrieval.containers.container import Stored
+from pleinair.tools.storage.files import stamp_of
 from pleinair.tools.types import Box
 
 MAX_FILE = 256 * 2**20  # bytes of a table or sidecar
@@ -58,8 +60,46 @@ class BadName(ValueError):
     """A file name in a table is not that of one image; the text is the reason."""
 
 
+class Files(Protocol):
+    """Files of a folder, those inside its containers included, wherever they are."""
+
+    def stamp(self, path: str) -> tuple[int, int] | None:
+        """Return size and mtime in nanoseconds, which change with the content; None without a file."""
+
+    def read(self, path: str, limit: int) -> bytes:
+        """Return the first bytes of a file, at most `limit`; raise `OSError` if it cannot be read."""
+
+    def rows(self) -> Iterable[tuple[str, str, Stored]]:
+        """Yield container, image and what the container has stored, for each image in a row of a table."""
+
+
+class LocalFiles:
+    """Files below a folder of this machine, without containers."""
+
+    def __init__(self, root: Path) -> None:
+        """Take the folder."""
+        self._root = root
+
+    def stamp(self, path: str) -> tuple[int, int] | None:
+        """Return size and mtime in nanoseconds; None without a file."""
+        return stamp_of(f"{self._root}/{path}")
+
+    def read(self, path: str, limit: int) -> bytes:
+        """Return the first bytes of a file, at most `limit`; raise `OSError` if it cannot be read."""
+        with open(f"{self._root}/{path}", "rb") as stream:
+            return stream.read(limit)
+
+    def rows(self) -> Iterable[tuple[str, str, Stored]]:
+        """Return nothing, as there are no containers."""
+        return ()
+
+
 class Folder:
-    """Folder of a library: its images and its other files, as relative paths with `/`, sorted."""
+    """Folder of a library: its images and its other files, as relative paths with `/`, sorted.
+
+    `source` reads the files, which need not be on this machine; `root` is their folder, or the address as a
+    path that does not exist.
+    """
 
     def __init__(
         self,
@@ -69,8 +109,10 @@ class Folder:
         cache: Path | None = None,
         on_progress: Callable[[int, int], None] | None = None,
         captions: Path | None = None,
+        source: Files | None = None,
     ) -> None:
         """Take the paths below `root`, a folder for what is slow to read, a file of generated captions."""
+        self.source = source or LocalFiles(root)
         self.root, self.cache, self.on_progress, self.captions = root, cache, on_progress, captions
         self.images, self.files = tuple(sorted(images)), tuple(sorted(files))
         self.problems: list[Problem] = []
@@ -87,8 +129,7 @@ class Folder:
         """Read one of the other files; a file that is too large or cannot be read is reported, and None."""
         self.used.add(file)
         try:
-            with open(f"{self.root}/{file}", "rb") as stream:
-                data = stream.read(limit + 1)
+            data = self.source.read(file, limit + 1)
         except OSError:
             self.report(Problem(file, "cannot be read"))
             return None

@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from shutil import disk_usage
 
@@ -21,12 +22,13 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from pleinair.tools.retrieval.readers.cached import Cache, read_cached
-from pleinair.tools.retrieval.readers.folder import Description, Folder
+from pleinair.tools.retrieval.readers.folder import Description, Files, Folder
 from pleinair.tools.retrieval.readers.records import MAX_CAPTION, MAX_TEXT, clean
-from pleinair.tools.storage.files import RESERVE, explain, stamp_of
+from pleinair.tools.storage.files import RESERVE, explain
 from pleinair.tools.types import BadInput
 
 NAME = "generated"  # of the reader
+_MAX_IMAGE = 2**30  # bytes
 _CACHE: Cache[str] = TypeAdapter(dict[str, tuple[int, int, str]])  # SHA-256 by image
 
 
@@ -51,9 +53,10 @@ class Generated:
         if not captions:
             return
         sizes = {entry.size for entry in captions.values()}
-        stamps = {image: stamp_of(f"{folder.root}/{image}") for image in folder.images}
+        stamps = {image: folder.source.stamp(image) for image in folder.images}
         images = [image for image, stamp in stamps.items() if stamp and stamp[0] in sizes]
-        for image, digest in read_cached(folder, images, "digests", _CACHE, _digest).items():
+        digest_of = partial(_digest, folder.source)
+        for image, digest in read_cached(folder, images, "digests", _CACHE, digest_of).items():
             if entry := captions.get(digest):
                 yield Description(image, caption=entry.caption, caption_model=entry.model)
 
@@ -135,6 +138,8 @@ def _open_for_more(path: Path) -> int:
     return file
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digest(files: Files, image: str) -> str:
+    data = files.read(image, _MAX_IMAGE + 1)
+    if len(data) > _MAX_IMAGE:
+        raise OSError(errno.EFBIG, "no caption is stored of so large a file")
+    return hashlib.sha256(data).hexdigest()

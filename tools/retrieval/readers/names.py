@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterator
 
+from pleinair.tools.retrieval.containers.container import SUFFIXES
 from pleinair.tools.retrieval.readers.folder import Description, Folder
 
 _GENERIC = frozenset(  # words that name no subject by themselves
@@ -76,7 +77,9 @@ def _of_folder(folder: str, captions: dict[str, str]) -> str:
         ancestry.append(os.path.dirname(ancestry[-1]))
     caption = captions[ancestry[-1]]
     for place in reversed(ancestry[:-1]):
-        caption = captions[place] = _class_of(os.path.basename(place)) or caption
+        if not place.lower().endswith(SUFFIXES):  # of a container
+            caption = _class_of(os.path.basename(place)) or caption
+        captions[place] = caption
     return captions[folder]
 
 

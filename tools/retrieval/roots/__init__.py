@@ -1,0 +1,1 @@
+"""Where the folders of a library are: on this machine, inside a container, or at a URL."""
