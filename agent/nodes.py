@@ -37,6 +37,7 @@ from pleinair.agent.state import (
     changed,
     plain,
 )
+from pleinair.agent.unchanged import unchanged_rows
 from pleinair.tools.callbacks import ReportsOffloadLevels
 from pleinair.tools.critique import critique as judge_image
 from pleinair.tools.deadline import OutOfTime
@@ -51,6 +52,7 @@ from pleinair.tools.types import (
     Concept,
     GenerateRequest,
     ImageOptions,
+    Ledger,
     Outcome,
     Picture,
     PleinairError,
@@ -158,20 +160,27 @@ def attempt(
 
 
 def critique(state: State, runtime: Runtime[Context]) -> Update:
-    """Judge the newest image against every concept; it stays unjudged without an MLLM call left."""
+    """Judge the newest image against every concept; it stays unjudged without an MLLM call left.
+
+    The model is asked about what may have changed since an earlier critique, which is all of a new image.
+    """
     newest = ledger.latest(state.attempts)
-    if not state.concepts or newest is None or newest.ledger or state.limit(MLLM_CALL):
+    if not state.concepts or newest is None or newest.ledger:
         return {}
     context = runtime.context
-    png = context.store.read(newest.picture)
-    try:
-        rows, usage = judge_image(
-            png, state.prompt, state.concepts, model=context.model, calls=state.calls_left
-        )
-    except Refused as refusal:
-        outcome = Outcome(ending="refused", reason=str(refusal), best=ledger.best(state.attempts))
-        return changed(outcome=outcome, usage=[refusal.spent])
-    judged = newest.model_copy(update={"ledger": rows})
+    rows, usage = unchanged_rows(newest, state.attempts, context.store), Usage()
+    if asked := [concept for concept in state.concepts if concept.name not in rows]:
+        if state.limit(MLLM_CALL):
+            return {}
+        png = context.store.read(newest.picture)
+        try:
+            answer, usage = judge_image(png, state.prompt, asked, model=context.model, calls=state.calls_left)
+        except Refused as refusal:
+            outcome = Outcome(ending="refused", reason=str(refusal), best=ledger.best(state.attempts))
+            return changed(outcome=outcome, usage=[refusal.spent])
+        rows |= {row.concept: row for row in answer.rows}
+    judgement = Ledger(rows=tuple(rows[name] for name in state.concept_names))
+    judged = newest.model_copy(update={"ledger": judgement})
     return changed(attempts=[with_leaks(judged, state.attempts, context.store, context.leak)], usage=[usage])
 
 

@@ -12,6 +12,7 @@ from operator import not_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, Self, cast, get_args, runtime_checkable
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 Box = tuple[float, float, float, float]  # x0, y0, x1, y1 as fractions of width and height
 Status = Literal["present", "missing", "unsure"]
+# "": the image as it is sent; "cut_out": its box in a second call, at more pixels; "unchanged": an earlier
+# image, whose pixels this one has there
+Basis = Literal["", "cut_out", "unchanged"]
 Action = Literal["reword", "new_seed", "add_reference", "swap_reference", "inpaint"]
 Approve = Literal["", "references", "draft"]  # asked before: nothing, the first references, the draft too
 Ending = Literal["accepted", "unchecked", "stopped", "refused", "cancelled", "failed", "waiting"]
@@ -85,6 +89,8 @@ class Row(Value):
     evidence: str = ""
     box: Box | None = Field(default=None, description="x0, y0, x1, y1 as fractions of width and height")
     advice: str = ""
+    # what was judged; it is in no schema that a model is sent, and no model sets it
+    basis: SkipJsonSchema[Basis] = Field(default="", exclude_if=not_)
 
 
 def belief(row: Row) -> float:
@@ -284,6 +290,7 @@ class Usage(Value):
     images: int = 0
     mllm_calls: int = 0
     tokens: int = 0  # of input and output
+    cached_tokens: int = Field(default=0, exclude_if=not_)  # of `tokens`: read from a provider's cache
     usd: float = 0.0
 
     @classmethod

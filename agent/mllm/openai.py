@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from langchain_core.messages import AIMessage
-from langchain_core.messages.ai import UsageMetadata
+from langchain_core.messages.ai import InputTokenDetails, UsageMetadata
 from langchain_core.runnables import RunnableLambda
 from langchain_core.runnables.config import run_in_executor
 from langchain_openai import ChatOpenAI
@@ -23,11 +23,13 @@ from pydantic import Field, SecretStr, SkipValidation
 
 from pleinair.agent.mllm.observer import Watch
 from pleinair.agent.mllm.request import (
+    ImageForm,
     answer_arguments,
     described,
     has_images,
     merged_roles,
     scaled_down,
+    with_cache_marks,
     with_schema,
 )
 from pleinair.tools.arguments import check_values
@@ -39,7 +41,7 @@ from pleinair.tools.http.prices import Price, price_of
 from pleinair.tools.http.retry import CallFailure, Failures, RetryPolicy
 from pleinair.tools.http.support import Answers, Request, Support, describe
 from pleinair.tools.http.transport import http_client
-from pleinair.tools.mllm.ask import UNPRINTABLE, ask, human_message, read_answer
+from pleinair.tools.mllm.ask import UNPRINTABLE, ask, cached_tokens, human_message, read_answer
 from pleinair.tools.mllm.boxes import BoxConvention
 from pleinair.tools.mllm.reading import finish_reason, is_complete, is_empty, refusal_of
 from pleinair.tools.mllm.schemas import Decision
@@ -94,8 +96,10 @@ def chat(
     tries: _Count = 3,  # after failures that may pass
     max_tokens: int = 2048,  # of an answer, raised once if cut off; 0: the server's
     side: _Count = 512,  # pixels; larger images are scaled down
+    image_form: ImageForm = "jpeg",  # of images over 32 KiB; "png": without loss, about four times the bytes
     detail: _Detail = "low",  # of an image, for servers that distinguish it
     sends_temperature: bool = True,  # False for a model that takes none
+    cache_control: bool | None = None,  # mark what may be cached; None: for Claude alone, which needs it
     boxes: BoxConvention = "auto",  # what the numbers of its boxes mean; "auto": by the model's family
     prices: Mapping[str, Any] | None = None,  # the user's own lines of the price table
 ) -> OpenAIChat:
@@ -121,10 +125,12 @@ def chat(
         retry_policy=RetryPolicy(deadline=deadline, tries=tries),
         token_cap=max_tokens,
         image_side=side,
+        image_form=image_form,
         price=_price(server, prices or {}),
         answers=answers,
         detail=detail,
         sends_temperature=sends_temperature,
+        cache_marks="claude" in model.lower() if cache_control is None else cache_control,
         boxes=boxes,
     )
 
@@ -145,10 +151,12 @@ class OpenAIChat(ChatOpenAI):
     retry_policy: SkipValidation[RetryPolicy]
     token_cap: int  # 0 leaves it to the server
     image_side: int  # pixels
+    image_form: ImageForm = "jpeg"
     price: Price | None = None
     answers: Answers = "json_schema"
     detail: _Detail = "low"
     sends_temperature: bool = True
+    cache_marks: bool = False
     boxes: BoxConvention = "auto"
 
     @classmethod
@@ -262,7 +270,8 @@ class OpenAIChat(ChatOpenAI):
             result = self.retry_policy.call(send)
         except PleinairError as error:
             tokens = _total_usage(usages)
-            error.spent = Usage(tokens=tokens["total_tokens"], usd=self._usd(tokens))
+            cached = cached_tokens(tokens)
+            error.spent = Usage(tokens=tokens["total_tokens"], cached_tokens=cached, usd=self._usd(tokens))
             raise
         message, tokens = _message_of(result), _total_usage(usages)
         message.usage_metadata = tokens
@@ -285,7 +294,8 @@ class OpenAIChat(ChatOpenAI):
         detail = None if "detail" in support.without else self.detail
         side = max(self.image_side // _SMALLER_SIDE ** failures[TooLong], 1)
         try:
-            result = ChatOpenAI._generate(self, scaled_down(messages, side, detail), stop, None, **kwargs)
+            messages = scaled_down(messages, side, detail, self.image_form)
+            result = ChatOpenAI._generate(self, messages, stop, None, **kwargs)
         except Exception as error:
             raise failure_of(error, self.server, sent) from error
         message = _message_of(result)
@@ -319,7 +329,13 @@ class OpenAIChat(ChatOpenAI):
         tools, images = "tools" in kwargs, has_images(messages)
         cap_name = cap_name if "max_tokens" in kwargs else ""
         sent = Request(
-            support=support, answers=answers, tools=tools, cap_name=cap_name, cap=cap, images=images
+            support=support,
+            answers=answers,
+            tools=tools,
+            cap_name=cap_name,
+            cap=cap,
+            images=images,
+            cache_marks=self.cache_marks and not self.use_responses_api,
         )
         return sent, messages, kwargs | {"support": support}
 
@@ -338,7 +354,8 @@ class OpenAIChat(ChatOpenAI):
         return result
 
     def _usd(self, tokens: UsageMetadata) -> float:
-        return self.price.usd(tokens["input_tokens"], tokens["output_tokens"]) if self.price else 0.0
+        read, written, cached = tokens["input_tokens"], tokens["output_tokens"], cached_tokens(tokens)
+        return self.price.usd(read, written, cached=cached) if self.price else 0.0
 
     async def _agenerate(self, *args: Any, **kwargs: Any) -> ChatResult:
         """Call in a thread, in the same way."""
@@ -360,6 +377,8 @@ class OpenAIChat(ChatOpenAI):
             payload[support.cap_name or self._cap_name] = payload.pop("max_completion_tokens")
         if support.merges_roles and "messages" in payload:
             payload["messages"] = merged_roles(payload["messages"])
+        if self.cache_marks and "cache_control" not in support.without and "messages" in payload:
+            payload["messages"] = with_cache_marks(payload["messages"])
         watch.request(payload)
         return payload
 
@@ -404,4 +423,5 @@ def _total_usage(usages: Sequence[UsageMetadata]) -> UsageMetadata:
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         total_tokens=max(total, input_tokens + output_tokens),
+        input_token_details=InputTokenDetails(cache_read=sum(map(cached_tokens, usages))),
     )

@@ -6,7 +6,8 @@ import base64
 import io
 import json
 from collections.abc import Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 
 from langchain_core.messages import BaseMessage, SystemMessage
 from PIL import Image
@@ -16,6 +17,10 @@ from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import Value
 
 _Block = str | dict[Any, Any]
+ImageForm = Literal["jpeg", "png"]
+
+_SMALL = 32 * 1024  # bytes up to which an image is sent as it is
+_QUALITY = 90  # of JPEG, with colours at full resolution
 
 _SCHEMA = "Answer with one JSON object that fits this JSON schema, and with nothing else: "
 # The words of JSON Schema that OpenAI's strict mode, vLLM, Ollama and llama.cpp all take.
@@ -28,9 +33,10 @@ def described(schema: type[Value]) -> dict[str, Any]:
     Definitions are written out where they are used, because several servers refuse `$ref`.
     """
     full = schema.model_json_schema()
+    description = full.pop("description", "")  # sent once
     return {
         "name": schema.__name__,
-        "description": full.get("description", ""),
+        "description": description,
         "schema": _portable(full, full.get("$defs", {})),
         "strict": True,
     }
@@ -82,6 +88,22 @@ def with_schema(messages: Sequence[BaseMessage], form: dict[str, Any]) -> list[B
     return [SystemMessage(text), *messages]
 
 
+def with_cache_marks(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mark the first message of a payload and its newest text as ends of what a provider may cache.
+
+    Anthropic's models cache by such marks only, here in the form of OpenRouter and LiteLLM.
+    """
+    marked = list(messages)
+    for place in {0, len(messages) - 1}:
+        blocks = _parts(messages[place]["content"])
+        texts = [number for number, block in enumerate(blocks) if block.get("text")]
+        if texts:
+            block = {**blocks[texts[-1]], "cache_control": {"type": "ephemeral"}}
+            content = [*blocks[: texts[-1]], block, *blocks[texts[-1] + 1 :]]
+            marked[place] = {**messages[place], "content": content}
+    return marked
+
+
 def merged_roles(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return messages of a payload for a model without a system role, and whose roles must alternate."""
     merged: list[dict[str, Any]] = []
@@ -106,25 +128,45 @@ def has_images(messages: Sequence[BaseMessage]) -> bool:
     return any(isinstance(block, dict) and block.get("type") in ("image", "image_url") for block in blocks)
 
 
-def scaled_down(messages: Sequence[BaseMessage], side: int, detail: str | None) -> list[BaseMessage]:
-    """Copy messages with every image at most `side` pixels long, to be read at `detail` if any."""
+def scaled_down(
+    messages: Sequence[BaseMessage], side: int, detail: str | None, form: ImageForm = "png"
+) -> list[BaseMessage]:
+    """Copy messages with every image at most `side` pixels long, to be read at `detail` if any.
+
+    An image over `_SMALL` bytes is sent in `form`.
+    """
     return [
-        message.model_copy(update={"content": [_to_send(block, side, detail) for block in message.content]})
+        message.model_copy(
+            update={"content": [_to_send(block, side, detail, form) for block in message.content]}
+        )
         if isinstance(message.content, list)
         else message
         for message in messages
     ]
 
 
-def _to_send(block: _Block, side: int, detail: str | None) -> _Block:
-    """Convert an image block to the form that takes a detail; a smaller image is sent byte for byte."""
+def _to_send(block: _Block, side: int, detail: str | None, form: ImageForm) -> _Block:
+    """Convert an image block to the form that takes a detail."""
     if not isinstance(block, dict) or block.get("type") != "image" or "base64" not in block:
         return block
-    mime, data = block.get("mime_type", "image/png"), block["base64"]
-    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
-        if max(image.size) > side:
-            small = image.convert("RGB")
-            small.thumbnail((side, side), Image.Resampling.LANCZOS)
-            mime, data = "image/png", base64.b64encode(encode_png(small)).decode()
-    url = f"data:{mime};base64,{data}"
+    sent, mime = _fitted(base64.b64decode(block["base64"]), block.get("mime_type", "image/png"), side, form)
+    url = f"data:{mime};base64,{base64.b64encode(sent).decode()}"
     return {"type": "image_url", "image_url": {"url": url} | ({"detail": detail} if detail else {})}
+
+
+@lru_cache(maxsize=8)  # the tries of a call, and the calls of a conversation, send the same images
+def _fitted(data: bytes, mime: str, side: int, form: ImageForm) -> tuple[bytes, str]:
+    """Return an image in its form with its type; one that fits already stays byte for byte."""
+    form = "png" if len(data) <= _SMALL else form
+    with Image.open(io.BytesIO(data)) as image:
+        is_large = max(image.size) > side
+        if not is_large and (form == "png" or mime == "image/jpeg"):
+            return data, mime
+        rgb = image.convert("RGB")
+        if is_large:
+            rgb.thumbnail((side, side), Image.Resampling.LANCZOS)
+    if form == "png":
+        return encode_png(rgb), "image/png"
+    file = io.BytesIO()
+    rgb.save(file, "JPEG", quality=_QUALITY, subsampling=0)
+    return file.getvalue(), "image/jpeg"

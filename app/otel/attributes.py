@@ -73,6 +73,9 @@ def _tokens(record: CallRecord) -> dict[str, Scalar]:
             values[f"llm.token_count.{other}"] = counts[name]
             if name != "total":
                 values[f"gen_ai.usage.{name}_tokens"] = counts[name]
+    if record.usage.cached_tokens:
+        values["llm.token_count.prompt_details.cache_read"] = record.usage.cached_tokens
+        values["gen_ai.usage.cache_read.input_tokens"] = record.usage.cached_tokens
     if record.usage.usd:
         values["llm.cost.total"] = record.usage.usd
     return values

@@ -46,6 +46,7 @@ class ImageLinks:
 
     def _file(self, sha256: str) -> str:
         """Return the path of an image in the folder of all runs."""
-        path = f"{self.run_id}/pictures/sha256/{sha256[:2]}/{sha256}.png"
-        is_stored = (self.places.run(self.run_id).parent / path).exists()
-        return path if is_stored else f"{self.run_id}/calls/{sha256}.png"  # as it was sent to an MLLM
+        sent = f"{self.run_id}/calls/{sha256}"  # to an MLLM
+        paths = (f"{self.run_id}/pictures/sha256/{sha256[:2]}/{sha256}.png", f"{sent}.jpg", f"{sent}.png")
+        runs = self.places.run(self.run_id).parent
+        return next((path for path in paths if (runs / path).exists()), paths[-1])

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import logging
 import re
-import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +26,7 @@ from uuid import UUID
 from pydantic import ValidationError
 
 from pleinair.agent.mllm.observer import RequestObserver
+from pleinair.tools.mllm.ask import cached_tokens
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import PleinairError, Usage, Value
 
@@ -37,7 +38,7 @@ FOLDER = "calls"  # of a run's folder
 MOST_TEXT = 100_000  # characters of one text
 MOST_BYTES = 256 * 2**20  # of a run's calls, with their images
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_PNG = b"\x89PNG\r\n\x1a\n"
+_SUFFIXES = {b"\x89PNG\r\n\x1a\n": ".png", b"\xff\xd8\xff": ".jpg"}  # by the first bytes of an image
 _DATA = re.compile(r"data:[\w/+.-]*;base64,")
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 _SECRET = re.compile(
@@ -52,7 +53,7 @@ class Part(Value):
     """Text or image of a message."""
 
     text: str = ""
-    image: str = ""  # SHA-256 of its PNG bytes
+    image: str = ""  # SHA-256 of its bytes
     width: int = 0  # pixels
     height: int = 0
 
@@ -125,13 +126,14 @@ def read_calls(folder: Path) -> list[CallRecord]:
 
 def call_image(folder: Path, sha256: str) -> bytes | None:
     """Return an image of a call that is not in the run's store; None if it is missing or damaged."""
-    path = _image_path(folder, sha256)
-    data = path.read_bytes() if _SHA256.fullmatch(sha256) and path.is_file() else b""
+    paths = [_image_path(folder, sha256, suffix) for suffix in _SUFFIXES.values()]
+    path = next(filter(Path.is_file, paths), None) if _SHA256.fullmatch(sha256) else None
+    data = path.read_bytes() if path else b""
     return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
 
-def _image_path(folder: Path, sha256: str) -> Path:
-    return folder / FOLDER / f"{sha256}.png"
+def _image_path(folder: Path, sha256: str, suffix: str) -> Path:
+    return folder / FOLDER / f"{sha256}{suffix}"
 
 
 @dataclass
@@ -302,13 +304,24 @@ class CallLog(RequestObserver):
     def _image(self, data: bytes) -> Part:
         """Return an image by its name, after storing it unless the run has it."""
         name = hashlib.sha256(data).hexdigest()
-        is_png = data.startswith(_PNG) and len(data) >= 24
-        width, height = struct.unpack(">II", data[16:24]) if is_png else (0, 0)
+        suffix = next((suffix for first, suffix in _SUFFIXES.items() if data.startswith(first)), "")
+        width, height = _size(data) if suffix else (0, 0)
         stored = self._folder / "pictures" / "sha256" / name[:2] / f"{name}.png"
-        path = _image_path(self._folder, name)
-        if is_png and not stored.exists() and not path.exists():
+        path = _image_path(self._folder, name, suffix)
+        if width and not stored.exists() and not path.exists():
             self._store(path, data)
         return Part(image=name, width=width, height=height)
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    """Return width and height of an image in pixels, 0 of one that cannot be opened."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return image.size
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return 0, 0
 
 
 def _fields(message: BaseMessage) -> dict[str, Any]:
@@ -375,7 +388,8 @@ def _usage(message: AIMessage | None) -> Usage:
     """Return tokens and price of a reply, as far as they are stated."""
     tokens = message.usage_metadata["total_tokens"] if message and message.usage_metadata else 0
     usd = message.response_metadata.get("usd", 0.0) if message else 0.0
-    return Usage(tokens=max(tokens, 0), usd=usd)
+    cached = cached_tokens(message.usage_metadata if message else None)
+    return Usage(tokens=max(tokens, 0), cached_tokens=cached, usd=usd)
 
 
 def _tokens(message: AIMessage | None) -> dict[str, int]:

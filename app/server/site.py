@@ -254,4 +254,5 @@ def png(data: bytes | None) -> Response:
     """Return a response of an image that never changes; 404 for None."""
     if data is None:
         return Response(status_code=404)
-    return Response(data, media_type="image/png", headers=IMMUTABLE)
+    kind = "image/jpeg" if data.startswith(b"\xff\xd8\xff") else "image/png"
+    return Response(data, media_type=kind, headers=IMMUTABLE)

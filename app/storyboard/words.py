@@ -10,6 +10,7 @@ from pleinair.agent.repairs.leaks import LeakOptions, excess
 from pleinair.app.credits.formats import web_address
 from pleinair.app.trace.prompts import Piece, word_changes
 from pleinair.app.trace.trace import (
+    BASES,
     AttemptTrace,
     Trace,
     crop_text,
@@ -173,3 +174,8 @@ def points(change: float) -> str:
     """Return a change of a share, -1 to 1, in percentage points with its sign; "±0" if it rounds to 0."""
     rounded = round(100 * change)
     return f"{rounded:+d}" if rounded else "±0"
+
+
+def row_texts(row: Row) -> Iterator[str]:
+    """Yield what is shown below a row: its evidence, advice on what is not present, and its basis."""
+    yield from filter(None, (row.evidence, row.advice if row.status != "present" else "", BASES[row.basis]))

@@ -14,6 +14,7 @@ from pleinair.app.runs.store import Run
 from pleinair.app.texts import counted
 from pleinair.app.trace.calls import call_lines, plain_calls, steps_with_calls
 from pleinair.app.trace.trace import (
+    BASES,
     SIGNS,
     AttemptTrace,
     crop_text,
@@ -189,4 +190,4 @@ def _rights(hit: Hit) -> str:
 
 def _row_text(row: Row) -> str:
     line = f"{SIGNS[row.status]} {row.concept}: {row.status} {row.confidence:.0%}"
-    return f"{line}, {row.evidence}" if row.evidence else line
+    return ", ".join(filter(None, (line, row.evidence, BASES[row.basis])))

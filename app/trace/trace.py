@@ -25,6 +25,7 @@ from pleinair.tools.retrieval.licenses import UNKNOWN
 from pleinair.tools.types import (
     Attempt,
     BadInput,
+    Basis,
     Concept,
     Hit,
     Outcome,
@@ -45,6 +46,11 @@ _MATCHES = {
 }
 MOST_COPIES = 3  # near copies that are named
 MOST_LINES = 10  # damaged lines that are named
+BASES: dict[Basis, str] = {
+    "": "",
+    "cut_out": "judged on a cut-out with more pixels",
+    "unchanged": "not asked again: its pixels are the same as before",
+}
 COUNTED = {"images": "image", "mllm_calls": "MLLM call", "tokens": "token"}
 
 
@@ -268,6 +274,8 @@ def spent(usage: Sequence[Usage], *, zeros: bool = True) -> str:
     total = {name: sum(getattr(part, name) for part in usage) for name in COUNTED}
     shown = [key for key in COUNTED if total[key] or (zeros and key != "tokens")]
     words = [counted(total[key], COUNTED[key]) for key in shown]
+    cached = sum(part.cached_tokens for part in usage)
+    words += [f"{cached:,} of them from a cache"] if cached else []
     usd = sum(part.usd for part in usage)
     words += [f"{usd:.4g} US dollars"] if usd else []
     return ", ".join([*words, f"{sum(part.seconds for part in usage):.1f} s"])

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 MODULES = {
+    "mllm": ("pleinair.evals.scale.mllm", "MLLM calls and tokens of our loop against ImageRAG's flow"),
     "startup": ("pleinair.evals.scale.startup", "a cold and a warm run of the pocket engines, by phases"),
 }
 

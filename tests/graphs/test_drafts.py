@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from support.fake_engines import SquareGenerator, call, decomposition, make_context, rows
 
 from pleinair.agent.state import Output
 from pleinair.graphs.direct import graph as direct
 from pleinair.graphs.pleinair import graph
-from pleinair.tools.types import Budget, Hit
+from pleinair.tools.types import Budget, GenerateRequest, Hit
 
 HITS = {"coupe": [Hit(id="coupe.png", score=0.8)]}
+
+
+class SteppedGenerator(SquareGenerator):
+    """Generator whose images differ with the number of steps; equal images are judged once."""
+
+    def generate(
+        self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
+    ) -> Image.Image:
+        image = super().generate(request, images, on_step)
+        image.putpixel((0, 0), (request.num_inference_steps, 0, 0))
+        return image
 
 
 class Critic:
@@ -30,7 +43,7 @@ class Critic:
 
 def run(folder: Path, *verdicts: bool, **fields: Any) -> tuple[Output, list[tuple[int, int, int]]]:
     """Run the loop with drafts of two steps of four; return steps, seed and references of each image."""
-    generator = SquareGenerator()
+    generator = SteppedGenerator()
     generator.capabilities = generator.capabilities.model_copy(update={"draft_steps": 2})
     output = call(graph, make_context(folder, Critic(*verdicts), HITS, generator), seed=7, **fields)
     images = [

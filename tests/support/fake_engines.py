@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,12 @@ from pleinair.tools.storage.artifacts import ArtifactStore, charged
 from pleinair.tools.types import Capabilities, GenerateRequest, Hit, Usage
 
 Policy = Callable[[str, dict[str, Any], int], dict[str, Any] | str]
+
+
+def payload_in(text: str) -> dict[str, Any]:
+    """Return the payload of a message, with what a repair says about the answer before."""
+    parts = re.findall(r"```(?:json)?\n(.*?)\n```", text, re.DOTALL)
+    return {key: value for part in parts for key, value in json.loads(part).items()}
 
 
 class ScriptedChat(BaseChatModel):
@@ -38,9 +45,10 @@ class ScriptedChat(BaseChatModel):
         content = messages[-1].content
         assert isinstance(content, list)
         blocks = [block for block in content if isinstance(block, dict)]
-        payload = json.loads(blocks[0]["text"].removeprefix("```json\n").removesuffix("\n```"))
+        payload = payload_in("".join(block.get("text", "") for block in blocks))
         self.schemas.append(self.schema_name)
-        answer = self.policy(self.schema_name, payload, len(blocks) - 1)
+        images = sum(block["type"] != "text" for block in blocks)
+        answer = self.policy(self.schema_name, payload, images)
         if isinstance(answer, str):
             message = AIMessage(answer)
         else:

@@ -17,7 +17,7 @@ from typing import Any
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatResult
 from support.fake_driver import Driver, Status, driver, reply
-from support.fake_engines import ListRetriever, ScriptedChat, decomposition
+from support.fake_engines import ListRetriever, ScriptedChat, decomposition, payload_in
 
 from pleinair.tools.types import Hit
 
@@ -151,7 +151,7 @@ def strings(message: BaseMessage) -> list[str]:
     """List a message's text and, where it is a payload, every string in it."""
     texts, waiting = [str(message.text)], list[Any]()
     with suppress(ValueError):
-        waiting.append(json.loads(message.text.removeprefix("```json\n").removesuffix("\n```")))
+        waiting.append(payload_in(message.text))
     while waiting:
         value = waiting.pop()
         texts += [value] if isinstance(value, str) else []

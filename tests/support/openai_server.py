@@ -178,7 +178,8 @@ def usage(reply: AIMessage, read: str, written: str) -> Json | None:
         read: used["input_tokens"],
         written: used["output_tokens"],
         "total_tokens": used["total_tokens"],
-        **({f"{read}_details": {}, f"{written}_details": {}} if read == "input_tokens" else {}),
+        f"{read}_details": {"cached_tokens": used.get("input_token_details", {}).get("cache_read", 0)},
+        **({f"{written}_details": {}} if read == "input_tokens" else {}),
     }
 
 

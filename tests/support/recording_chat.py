@@ -7,7 +7,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.outputs import ChatResult
-from support.fake_engines import ScriptedChat
+from support.fake_engines import ScriptedChat, payload_in
 
 Answers = Callable[[str, dict[str, Any]], dict[str, Any] | str]
 
@@ -43,7 +43,7 @@ def recording(answers: Answers) -> RecordingChat:
 def payloads(messages: list[BaseMessage]) -> list[dict[str, Any]]:
     """Return the payloads of a conversation, oldest first."""
     texts = [message.text for message in messages if isinstance(message, HumanMessage)]
-    return [json.loads(text.removeprefix("```json\n").removesuffix("\n```")) for text in texts]
+    return [payload_in(text) for text in texts]
 
 
 def answers_of(messages: list[BaseMessage]) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from support.openai_server import over_the_wire
 from support.recording_chat import RecordingChat, images_of, payloads, recording
 
 from pleinair.tools.critique import CLOSE_UP_INSTRUCTION, critique
@@ -71,6 +72,25 @@ def test_no_second_call_without_more_to_see(side: int, rows: list[dict[str, Any]
     ledger, model = judge(side, rows, calls=calls)
     assert statuses(ledger) == [row["status"] for row in rows]
     assert len(model.calls) == 1
+
+
+SMALL = [0.5, 0.5, 0.55, 0.7]  # 50 pixels of 1,000, of which the model sees 25.6
+
+
+@pytest.mark.parametrize("status", ["present", "missing"])
+def test_a_concept_in_a_small_box_is_judged_on_a_cut_out(status: str) -> None:
+    ledger, model = judge(1000, [row("finch", "present", BOX), row("coupe", status, SMALL)], SURE)
+    assert payloads(model.conversation("Critique"))[-1] == {"concepts": ["coupe"]}
+    assert [(row.status, row.basis) for row in ledger.rows] == [("present", ""), ("present", "cut_out")]
+
+
+def test_what_is_small_depends_on_the_size_that_was_sent() -> None:
+    served_model = recording(lambda *_: {"rows": [row("coupe", "present", SMALL)]})
+    for side, calls in ((1000, 1), (800, 1), (600, 2)):
+        with over_the_wire(served_model, side=side) as model:
+            concepts = [Concept(name="coupe", caption="coupe")]
+            _, usage = critique(image_with_red_box(1000), "p", concepts, model=model, calls=2)
+        assert usage.mllm_calls == calls, side
 
 
 @pytest.mark.parametrize("second", [[], [row("finch", "present")], [row("coupe", "perhaps")]])

@@ -1,7 +1,7 @@
 """Prices of calls: a small table, which the user's own settings may change.
 
-Not covered: discounts for cached tokens, batches and service tiers, so that the sum is rather too high; and
-surcharges for very long requests.
+Not covered: discounts for batches and service tiers, so that the sum is rather too high, as it is for cached
+tokens without a price of their own; surcharges for very long requests, and for writing into a cache.
 """
 
 from __future__ import annotations
@@ -28,19 +28,26 @@ class Price(Value):
 
     read: float = Field(ge=0)
     written: float = Field(ge=0)
+    read_cached: float | None = Field(default=None, ge=0)  # from a cache; None: the same as `read`
     read_images: float | None = Field(default=None, ge=0)  # None: the same as text
 
-    def usd(self, read: int, written: int, images: int = 0) -> float:
-        """Return the price of one call; `images` are the tokens of images, which `read` does not include."""
+    def usd(self, read: int, written: int, *, images: int = 0, cached: int = 0) -> float:
+        """Return the price of one call.
+
+        `images` are the tokens of images, which `read` does not include; `cached` are those of `read` that
+        came from the provider's cache.
+        """
         of_images = self.read if self.read_images is None else self.read_images
-        price = max(read, 0) * self.read + max(images, 0) * of_images + max(written, 0) * self.written
-        return price / MILLION
+        of_cached = self.read if self.read_cached is None else self.read_cached
+        cached = min(max(cached, 0), max(read, 0))
+        price = (max(read, 0) - cached) * self.read + cached * of_cached
+        return (price + max(images, 0) * of_images + max(written, 0) * self.written) / MILLION
 
     def of_usage(self, usage: Any) -> Usage | None:
         """Return the cost of a call of the images API; None where its usage states no tokens."""
         read, written = _count(usage, "input_tokens"), _count(usage, "output_tokens")
         images = min(_count(getattr(usage, "input_tokens_details", None), "image_tokens"), read)
-        return Usage(usd=self.usd(read - images, written, images)) if read or written else None
+        return Usage(usd=self.usd(read - images, written, images=images)) if read or written else None
 
 
 def _count(usage: Any, name: str) -> int:

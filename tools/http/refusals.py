@@ -33,6 +33,7 @@ _WORDS: dict[Part, str] = {
     "parallel_tool_calls": r"parallel.?(tool|function).?calls?",
     "tool_choice": r"tool.?choice|tool_call.?parser|enable.auto.tool",
     "temperature": r"temperature",
+    "cache_control": r"cache.?control",
     "detail": r"image_url\W{1,3}detail|\bdetail\b(?!\W?\s*:).{0,40}(field|param|extra|unexpected|support)"
     r"|(unknown|extra|unexpected) (field|param).{0,20}\bdetail\b",
     "strict": r"['\"`]strict['\"`]|\bstrict\b.{0,40}(mode|field|param|extra|unexpected|support)",
@@ -52,6 +53,7 @@ _PARAMS: dict[str, Part] = {
     "tool_choice": "tool_choice",
     "parallel_tool_calls": "parallel_tool_calls",
     "temperature": "temperature",
+    "cache_control": "cache_control",
     "detail": "detail",
     "strict": "strict",
 }
@@ -88,6 +90,7 @@ def _sent_parts(sent: Request) -> set[Part]:
     if sent.tools:
         parts |= {"tools", "tool_choice", "parallel_tool_calls", "strict"}
     parts |= {"cap"} if sent.cap_name else set()
+    parts |= {"cache_control"} if sent.cache_marks else set()
     return parts | ({"images", "detail"} if sent.images else set())
 
 

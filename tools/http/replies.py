@@ -28,6 +28,8 @@ _REQUIRED_FIELDS = {  # by the end of the path
 }
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _OTHER_COUNTS = ("input_tokens", "output_tokens", "total_tokens")  # Anthropic's
+# beside OpenAI's `prompt_tokens_details.cached_tokens`: DeepSeek's and Moonshot's
+_OTHER_CACHED = ("prompt_cache_hit_tokens", "cached_tokens")
 _BROKEN_GATEWAY = 502  # status of an error object that has none of its own
 
 
@@ -263,7 +265,17 @@ def _usage(usage: object) -> Json | None:
     read, written = valid.get("prompt_tokens", 0), valid.get("completion_tokens", 0)
     total = max(valid.get("total_tokens", 0), read + written)
     read = read if "prompt_tokens" in valid else total - written
-    return dict(zip(_COUNTS, (read, written, total), strict=True))
+    normal: Json = dict(zip(_COUNTS, (read, written, total), strict=True))
+    cached = min(_cached(counts), read)
+    return normal | ({"prompt_tokens_details": {"cached_tokens": cached}} if cached else {})
+
+
+def _cached(counts: Mapping[str, Any]) -> int:
+    """Return the tokens that were read from a cache; 0 where none are stated, or no whole number."""
+    details = counts.get("prompt_tokens_details") or counts.get("input_tokens_details")
+    stated = [details.get("cached_tokens")] if isinstance(details, Mapping) else []
+    stated += [counts.get(name) for name in _OTHER_CACHED]
+    return next((count for count in stated if type(count) is int and count > 0), 0)
 
 
 def _content(content: Any) -> Any:

@@ -23,7 +23,7 @@ Answers = Literal["json_schema", "function_calling", "json_object", "text"]
 Choice = Literal["named", "required", "auto", "none"]
 Part = Literal[
     "answers", "tools", "tool_choice", "parallel_tool_calls", "cap", "temperature", "detail", "strict",
-    "images", "roles",
+    "images", "roles", "cache_control",
 ]  # fmt: skip
 
 _ANSWER_FORMS: tuple[Answers, ...] = ("json_schema", "function_calling", "json_object", "text")
@@ -31,7 +31,7 @@ _CHOICES: tuple[Choice, ...] = ("named", "required", "auto", "none")
 _CAPS = ("max_tokens", "max_completion_tokens")
 _MIN_CAP = 64  # tokens; below, the cap is left to the server
 _MAX_AGE = 30 * 86_400.0  # seconds until a server is tried anew
-_OPTIONAL = frozenset(("parallel_tool_calls", "temperature", "detail", "strict"))
+_OPTIONAL = frozenset(("parallel_tool_calls", "temperature", "detail", "strict", "cache_control"))
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,7 @@ class Request(Value):
     cap_name: str = ""  # "": no cap was sent
     cap: int = 0
     images: bool = False
+    cache_marks: bool = False
 
 
 def stepped_down(current: Support, refusal: Refusal, sent: Request) -> Support | None:

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain_core.load import dumps
-from langchain_core.messages import HumanMessage
+from langchain_core.messages import HumanMessage, SystemMessage
 from PIL import Image
 from support.fake_engines import ScriptedChat
-from support.openai_server import KEY, MODEL, Service, over_the_wire, proven, served
+from support.openai_server import KEY, MODEL, Json, Service, over_the_wire, proven, served
 from support.recording_chat import ImageRAGAnswers, images_of, recording
 
 from pleinair.agent.mllm.openai import OpenAIChat, chat
@@ -138,7 +139,78 @@ def test_tokens_and_cost_are_counted() -> None:
     assert usage.usd == pytest.approx((1000 * 2 + 500 * 10) / 1e6)
 
 
-def counting() -> ScriptedChat:
+@pytest.mark.parametrize(
+    ("price", "usd"), [({"read_cached": 0.5}, 200 * 2 + 800 * 0.5 + 500 * 10), ({}, 1000 * 2 + 500 * 10)]
+)
+def test_cached_tokens_are_counted_at_their_own_price(price: Json, usd: float) -> None:
+    own_prices = {MODEL: {"read": 2.0, "written": 10.0} | price}
+    with over_the_wire(counting(cache_read=800), prices=own_prices) as model:
+        usage = ask(model, Decision, "Match?", {"prompt": "p"})[1]
+    assert (usage.tokens, usage.cached_tokens) == (1500, 800)
+    assert usage.usd == pytest.approx(usd / 1e6)
+
+
+def test_the_beginning_of_a_request_is_the_same_for_every_image_and_prompt(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with served(scripted()) as service:
+        model = client(service, monkeypatch)
+        for prompt, side in (("p", 64), ("q", 32)):
+            ask(model, Decision, "Match?", {"prompt": prompt}, [png(side)])
+    first, second = (json.dumps(request["messages"][0]) for request in service.requests)
+    assert first == second
+    for request in service.requests:
+        assert [part["type"] for part in request["messages"][1]["content"]] == ["text", "image_url"]
+
+
+@pytest.mark.parametrize(
+    ("model", "marks", "expected"),
+    [
+        ("anthropic/claude-x", None, True),
+        ("anthropic/claude-x", False, False),
+        (MODEL, True, True),
+        (MODEL, None, False),
+    ],
+)
+def test_what_may_be_cached_is_marked_where_a_provider_needs_it(
+    monkeypatch: pytest.MonkeyPatch, model: str, marks: bool | None, expected: bool
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    sender = chat(model, base_url="http://127.0.0.1:9/v1", cache_control=marks)
+    image = {"type": "image_url", "image_url": {"url": "data:,"}}
+    messages = [SystemMessage("Look."), HumanMessage([{"type": "text", "text": "this"}, image])]
+    system, human = sender._get_request_payload(messages)["messages"]
+    mark = {"cache_control": {"type": "ephemeral"}}
+    blocks = [{"type": "text", "text": "Look."} | mark] if expected else "Look."
+    assert system["content"] == blocks
+    assert human["content"] == [{"type": "text", "text": "this"} | (mark if expected else {}), image]
+
+
+def photo(side: int) -> bytes:
+    """Return a PNG of random blocks, which compresses no better than a photograph."""
+    pixels = np.random.default_rng(0).integers(0, 256, (side // 4, side // 4, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("side", "form"), [(1024, "jpeg"), (512, "jpeg"), (1024, "png"), (512, "png"), (64, "jpeg")]
+)
+def test_a_large_image_is_sent_in_its_form_and_a_small_one_as_it_is(side: int, form: str) -> None:
+    served_model, sent = recording(ImageRAGAnswers(matches=(True,))), photo(side)
+    with over_the_wire(served_model, image_form=form) as model:
+        ask(model, Decision, "Match?", {"prompt": "p"}, [sent])
+    ((received,),) = images_of(served_model.conversation("Decision"))
+    with Image.open(io.BytesIO(received)) as image:
+        assert max(image.size) == min(side, 512)
+        assert image.format == ("PNG" if form == "png" or side == 64 else "JPEG")
+    assert (received == sent) is (side == 64 or (form == "png" and side == 512))
+    if form == "jpeg" and side == 512:
+        assert len(received) < len(sent) / 2
+
+
+def counting(cache_read: int = 0) -> ScriptedChat:
     from langchain_core.messages import BaseMessage
     from langchain_core.outputs import ChatResult
 
@@ -146,6 +218,7 @@ def counting() -> ScriptedChat:
         def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
             result = super()._generate(messages)
             used = {"input_tokens": 1000, "output_tokens": 500, "total_tokens": 1500}
+            used["input_token_details"] = {"cache_read": cache_read}
             result.generations[0].message.usage_metadata = used  # type: ignore[attr-defined]
             return result
 

@@ -20,6 +20,13 @@ FUNCTION = Request(answers="function_calling", tools=True, cap_name="max_tokens"
 TOOLS = Request(tools=True, cap_name="max_tokens", cap=2048)
 
 ERRORS: dict[str, tuple[int, Any, Request, Part | None, int]] = {
+    "fastapi: marks for a cache": (
+        422,
+        {"detail": [{"loc": ["body", "messages", 0, "content", 0, "cache_control"], "msg": "Extra inputs"}]},
+        Request(cache_marks=True),
+        "cache_control",
+        0,
+    ),
     "openai: cap": (
         400,
         {

@@ -120,6 +120,26 @@ def test_counts_are_never_negative(usage: Any, counts: tuple[int, int, int] | No
 
 
 @pytest.mark.parametrize(
+    ("stated", "cached"),
+    [
+        ({"prompt_tokens_details": {"cached_tokens": 3}}, 3),
+        ({"input_tokens_details": {"cached_tokens": 3}}, 3),
+        ({"prompt_cache_hit_tokens": 3}, 3),
+        ({"cached_tokens": 3}, 3),
+        ({"prompt_tokens_details": {"cached_tokens": 99}}, 5),
+        ({"prompt_tokens_details": {"cached_tokens": -1}}, 0),
+        ({"prompt_tokens_details": {"cached_tokens": "3"}}, 0),
+        ({"prompt_tokens_details": None}, 0),
+        ({"prompt_tokens_details": [3]}, 0),
+    ],
+)
+def test_cached_tokens_are_read_in_every_dialect(stated: dict[str, Any], cached: int) -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 1, "total_tokens": 6} | stated
+    reply = read(DONE | {"usage": usage})[1]["usage"]
+    assert reply.get("prompt_tokens_details", {}).get("cached_tokens", 0) == cached
+
+
+@pytest.mark.parametrize(
     ("body", "status", "words"),
     [
         ({"error": {"message": "busy", "code": 429}}, 429, "busy"),
