@@ -30,7 +30,8 @@ _PORTABLE = ("type", "description", "enum", "const", "minimum", "maximum", "minI
 def described(schema: type[Value]) -> dict[str, Any]:
     """Return a schema with name and description, in portable words; the answer is checked in full anyway.
 
-    Definitions are written out where they are used, because several servers refuse `$ref`.
+    Definitions are written out where they are used, because several servers refuse `$ref`; what describes
+    them is for readers of the code.
     """
     full = schema.model_json_schema()
     description = full.pop("description", "")  # sent once
@@ -45,7 +46,8 @@ def described(schema: type[Value]) -> dict[str, Any]:
 def _portable(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """Keep what every server takes; every field is required, and a tuple is an array of its first type."""
     if "$ref" in schema:
-        return _portable(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+        definition = definitions[schema["$ref"].rpartition("/")[2]]
+        return _portable({key: definition[key] for key in definition if key != "description"}, definitions)
     portable = {word: schema[word] for word in _PORTABLE if word in schema}
     if "properties" in schema:
         properties = schema["properties"].items()

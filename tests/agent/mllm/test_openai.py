@@ -217,7 +217,7 @@ def counting(cache_read: int = 0) -> ScriptedChat:
     class Counting(ScriptedChat):
         def _generate(self, messages: list[BaseMessage], *_: Any, **__: Any) -> ChatResult:
             result = super()._generate(messages)
-            used = {"input_tokens": 1000, "output_tokens": 500, "total_tokens": 1500}
+            used: Json = {"input_tokens": 1000, "output_tokens": 500, "total_tokens": 1500}
             used["input_token_details"] = {"cache_read": cache_read}
             result.generations[0].message.usage_metadata = used  # type: ignore[attr-defined]
             return result
