@@ -365,6 +365,7 @@ def fresh_index(
     If another run is building it, this waits; `on_index` is then called with 0 and may raise to stop.
     """
     from pleinair.tools.retrieval.build import BeingBuilt, build_index
+    from pleinair.tools.retrieval.changes import save_stamps
     from pleinair.tools.retrieval.index import Index
     from pleinair.tools.retrieval.spelling import save_vocabulary, vocabulary_of
 
@@ -374,14 +375,17 @@ def fresh_index(
     while True:
         with suppress(BadInput):
             index = Index.open(folder, encoder)
-            if not index.is_stale(library):
-                return index
+            if index.describes(library) and not index.is_stale(library):
+                break
         with suppress(BeingBuilt):
             index = build_index(library, encoder, folder, on_index, others=folder.parent)
             save_vocabulary(folder, vocabulary_of(item.caption for item in library.items.values()))
-            return index
+            break
         on_index(0, len(library.items))
         time.sleep(_POLL_SECONDS)
+    if library.catalogue is None:
+        save_stamps(folder, index.manifest.catalogue, library.stamps)
+    return index
 
 
 def index_fault(settings: Settings, places: Paths) -> str:
@@ -399,15 +403,30 @@ def index_fault(settings: Settings, places: Paths) -> str:
 
 
 def open_library(settings: Settings, places: Paths, on_progress: OnProgress = no_callback) -> Library:
-    """Open the library of the settings; raise `BadInput` if none is set, or it has no images."""
+    """Open the library of the settings: from its catalogue, or where it has changed by `read_library`.
+
+    Raise `BadInput` if none is set, or it has no images.
+    """
+    from pleinair.tools.retrieval.changes import current_library
+
+    library = current_library(
+        index_folder(settings, places),
+        library_folders(settings, places),
+        readers=settings.library.readers,
+        captions=places.captions,
+        max_pixels=settings.library.max_pixels,
+    )
+    return library or read_library(settings, places, on_progress)
+
+
+def read_library(settings: Settings, places: Paths, on_progress: OnProgress = no_callback) -> Library:
+    """Walk through the folders of the library and read its metadata; raise as `open_library`."""
     from pleinair.tools.retrieval.library import Library
 
-    folders = library_folders(settings, places)
-    readers, cache = settings.library.readers, places.cache / "libraries"
     return Library.open(
-        folders,
-        readers=readers,
-        cache=cache,
+        library_folders(settings, places),
+        readers=settings.library.readers,
+        cache=places.cache / "libraries",
         captions=places.captions,
         max_pixels=settings.library.max_pixels,
         on_progress=on_progress,

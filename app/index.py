@@ -16,8 +16,7 @@ from pleinair.app.engines import (
     check,
     fresh_index,
     index_fault,
-    index_folder,
-    open_library,
+    read_library,
 )
 from pleinair.app.paths import Paths, places
 from pleinair.app.settings import Settings
@@ -51,14 +50,11 @@ def bring_up_to_date(
     `BadInput` if no image is usable, or no caption for a suggestion, `PleinairError` if the disk is full.
     """
     from pleinair.tools.retrieval.dense import IndexRetriever
-    from pleinair.tools.retrieval.spelling import save_vocabulary, vocabulary_of
 
     check(settings)
     home = places(settings.paths.home)
     unusable = index_fault(settings, home)
     library, encoder, index = open_indexed(settings, home, watch)
-    words = vocabulary_of(item.caption for item in library.items.values())
-    save_vocabulary(index_folder(settings, home), words)  # captions change without the images
     if unusable:
         yield f"The index was built anew. {unusable}"
     are = "is" if len(index) == 1 else "are"
@@ -74,7 +70,7 @@ def bring_up_to_date(
 def open_indexed(settings: Settings, home: Paths, watch: Watch) -> tuple[Library, Encoder, Index]:
     """Open the library with its index, which is brought up to date; raise as `bring_up_to_date`."""
     with watch("Reading texts in images") as on_read:
-        library = open_library(settings, home, on_read)
+        library = read_library(settings, home, on_read)
     with watch("Indexing images") as on_index:
         encoder = build_encoder(settings)
         return library, encoder, fresh_index(settings, home, library, encoder, on_index)
@@ -103,10 +99,11 @@ def describe(library: Library) -> Iterator[str]:
         yield f"{title}: {', '.join(fact for fact in facts if fact)}"
     if without := sum(not item.caption for item in library.items.values()):
         yield f"{counted(without, 'image')} without a caption"
-    if paths := library.left_out:
-        yield f"{counted(len(paths), 'system or hidden item')} left out: {_some(paths)}"
-    if others := [other for other in library.others if other not in RAW]:
-        yield f"{counted(len(others), 'file')} of other kinds left out: {_some(others)}"
+    if library.left_out:
+        count = counted(library.left_out_count, "system or hidden item")
+        yield f"{count} left out: {_some(library.left_out)}"
+    if others := {ending: count for ending, count in library.others.items() if ending not in RAW}:
+        yield f"{counted(sum(others.values()), 'file')} of other kinds left out: {_some(others)}"
     if raw := raw_files(library):
         yield f"{counted(raw, 'file')} in raw formats of cameras cannot be read: export them as JPEG"
 

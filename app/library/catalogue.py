@@ -7,7 +7,8 @@ from functools import cached_property
 from hashlib import sha256
 from typing import NamedTuple
 
-from pleinair.tools.retrieval.library import Item, Library
+from pleinair.tools.retrieval.item import Item
+from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.licenses import UNKNOWN, Licenses, admits, is_free
 from pleinair.tools.types import NotFound
 

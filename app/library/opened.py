@@ -99,14 +99,18 @@ class OpenLibrary:
     @cached_property
     def index_state(self) -> IndexState:
         """Return whether the index has the present images."""
+        from pleinair.tools.retrieval.catalogue import Catalogue as Indexed
         from pleinair.tools.retrieval.manifest import load_manifest
 
+        library = self.catalogue.library
         try:
             manifest = load_manifest(self.index)
+            if manifest.library == library.digest:
+                return "ready"
+            stamps = Indexed(self.index / manifest.catalogue).stamps()
         except BadInput:
             return "missing"
-        items = self.catalogue.library.items.values()
-        return "ready" if {item.id: item.stamp for item in items} == manifest.stamps() else "stale"
+        return "ready" if {item.id: item.stamp for item in library.items.values()} == stamps else "stale"
 
     def search(self, words: str, k: int) -> SearchResult:
         """Search by words, as the loop searches for a concept; raise `BadInput` for unusable ones."""

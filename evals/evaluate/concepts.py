@@ -16,7 +16,8 @@ from pleinair.evals.evaluate.subjects import subject_of
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
-    from pleinair.tools.retrieval.library import Item, Library
+    from pleinair.tools.retrieval.item import Item
+    from pleinair.tools.retrieval.library import Library
 
 Origin = Literal["data set", "class folders", "boxes", "captions", "names"]  # names: the user's own
 LEAST = 2  # images of a concept: one to score against, one to be a reference

@@ -23,7 +23,7 @@ from pleinair.app.engines import build, open_library
 from pleinair.app.paths import Paths, places
 from pleinair.app.settings import Settings, load
 from pleinair.app.storyboard.export import export
-from pleinair.tools.retrieval.lexical import words
+from pleinair.tools.retrieval.caption_index import words
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieve import retrieve
 from pleinair.tools.storage.artifacts import ArtifactStore
@@ -76,7 +76,7 @@ def test_every_readable_image_is_indexed_with_its_caption(library: Library, retr
 def test_files_of_other_kinds_are_reported(library: Library) -> None:
     drawings = [*STAMPS.rglob("*.svg")]
     assert drawings and not set(library.items) & {str(path.relative_to(STAMPS)) for path in drawings}
-    assert library.others.count(".svg") == len(drawings)
+    assert library.others[".svg"] == len(drawings)
 
 
 @pytest.fixture(scope="module")

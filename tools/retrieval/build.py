@@ -6,29 +6,45 @@ refers to them, so that a killed build leaves the earlier index usable and loses
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, overload
+from uuid import uuid4
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from pleinair.tools.callbacks import no_callback
+from pleinair.tools.retrieval.caption_index import CaptionIndex
+from pleinair.tools.retrieval.catalogue import check_vector, write_catalogue
 from pleinair.tools.retrieval.embedding import Embedded, embed_library, load_shards
 from pleinair.tools.retrieval.faiss_index import write_vectors
 from pleinair.tools.retrieval.index import Index
-from pleinair.tools.retrieval.library import Item, Library
+from pleinair.tools.retrieval.item import Item
+from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.manifest import (
     READING,
+    File,
     Manifest,
     Skipped,
+    check_of,
     digest_rows,
     encoder_of,
     save_manifest,
 )
-from pleinair.tools.storage.files import sweep_parts
+from pleinair.tools.storage.files import explain, sweep_parts
 from pleinair.tools.types import BadInput, Encoder, NoLibrary
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
 _BATCH = 32  # images embedded at a time, and lost at most if a build is killed
+_WORDS = 1  # raised when the words of the same captions are others
+_OURS = re.compile(r"(vectors|catalogue|words)-[0-9a-f]{16}")
 
 
 class BeingBuilt(BadInput):
@@ -54,7 +70,12 @@ def build_index(
     """
     folder = Path(folder)
     index = _open_usable(folder, encoder)
-    if index and not index.is_stale(library) and all(file.sha256 for file in index.skipped):
+    if (
+        index
+        and index.describes(library)
+        and not index.is_stale(library)
+        and all(file.sha256 for file in index.skipped)
+    ):
         on_progress(len(library.items), len(library.items))
         return index
     folder.mkdir(parents=True, exist_ok=True)
@@ -77,12 +98,13 @@ def _update(
     shards = folder / "shards"
     for place in (folder, shards):
         sweep_parts(place, older_than=0)  # the lock excludes other writers
-    embedded = _embedded(_open_usable(folder, encoder), library.max_pixels)
+    earlier = _open_usable(folder, encoder)
+    embedded = _embedded(earlier, library.max_pixels)
     load_shards(shards, encoder.id, embedded)
     for other in _indexes(others, encoder) if others and any(_new_items(library, embedded)) else ():
         _take_over(other, library, embedded)
     embed_library(library, encoder, embedded, shards, batch_size=size, on_progress=on_progress)
-    _commit(library, encoder, folder, embedded)
+    _commit(library, encoder, folder, embedded, earlier)
     shutil.rmtree(shards, ignore_errors=True)
 
 
@@ -93,12 +115,71 @@ def _open_usable(folder: Path, encoder: Encoder) -> Index | None:
         return None
 
 
+class _Vectors(MutableMapping[str, "NDArray[np.float32]"]):
+    """Vectors by the SHA-256 of their files: new ones in memory, those of other indexes where they are."""
+
+    def __init__(self) -> None:
+        self._stored: dict[str, tuple[Index, int]] = {}
+        self._new: dict[str, NDArray[np.float32]] = {}
+
+    def add_stored(self, sha256: str, index: Index, row: int) -> None:
+        """Add the vector in a row of an index."""
+        self._stored[sha256] = index, row
+
+    def __getitem__(self, sha256: str) -> NDArray[np.float32]:
+        if sha256 in self._new:
+            return self._new[sha256]
+        index, row = self._stored[sha256]
+        return index.vector_at(row)
+
+    def __setitem__(self, sha256: str, vector: NDArray[np.float32]) -> None:
+        self._new[sha256] = vector
+
+    def __delitem__(self, sha256: str) -> None:
+        del self._new[sha256]
+
+    def __contains__(self, sha256: object) -> bool:
+        return sha256 in self._new or sha256 in self._stored
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._new.keys() | self._stored.keys())
+
+    def __len__(self) -> int:
+        return len(self._new.keys() | self._stored.keys())
+
+
+class _Rows(Sequence["NDArray[np.float32]"]):
+    """Vectors of files in the order of the rows."""
+
+    def __init__(self, vectors: Mapping[str, NDArray[np.float32]], files: Sequence[File]) -> None:
+        self._vectors, self._files = vectors, files
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @overload
+    def __getitem__(self, row: int) -> NDArray[np.float32]: ...
+    @overload
+    def __getitem__(self, row: slice) -> list[NDArray[np.float32]]: ...
+    def __getitem__(self, row: int | slice) -> NDArray[np.float32] | list[NDArray[np.float32]]:
+        if isinstance(row, slice):
+            return [self._vectors[file.sha256] for file in self._files[row]]
+        return self._vectors[self._files[row].sha256]
+
+
 def _embedded(index: Index | None, max_pixels: int) -> Embedded:
+    vectors = _Vectors()
     if index is None or index.manifest.reading != READING:
-        return Embedded()
-    skipped = () if index.manifest.skips_less(max_pixels) else index.skipped
-    vectors = {file.sha256: index.vector(file.id) for file in index.manifest.files}
-    return Embedded(vectors, {file.id: file for file in (*index.manifest.files, *skipped)})
+        return Embedded(vectors)
+    skips_less, files, row = index.manifest.skips_less(max_pixels), dict[str, File](), 0
+    for file in index.catalogue.files():
+        if not isinstance(file, Skipped):
+            vectors.add_stored(file.sha256, index, row)
+            row += 1
+        elif skips_less:
+            continue
+        files[file.id] = file
+    return Embedded(vectors, files)
 
 
 def _indexes(others: Path, encoder: Encoder) -> Iterator[Index]:
@@ -117,36 +198,81 @@ def _take_over(other: Index, library: Library, embedded: Embedded) -> None:
     """Add the vectors of another index that images of the library may have, which their sizes tell."""
     new = {item.id: item for item in _new_items(library, embedded)}
     sizes = {item.size for item in new.values()}
-    for file in other.manifest.files:
+    usable = (file for file in other.catalogue.files() if not isinstance(file, Skipped))
+    for row, file in enumerate(usable):
         if file.size in sizes and file.sha256 not in embedded.vectors:
-            embedded.vectors[file.sha256] = other.vector(file.id)
+            embedded.vectors[file.sha256] = other.vector_at(row)
         if file.id in new and file.stamp == new[file.id].stamp:
             embedded.files[file.id] = file
 
 
-def _commit(library: Library, encoder: Encoder, folder: Path, embedded: Embedded) -> None:
-    """Write the vectors, then the manifest that refers to them, then remove earlier vectors."""
-    ordered = [embedded.files[id] for id in library.items]  # sorted by id
-    skipped = tuple(file for file in ordered if isinstance(file, Skipped))
-    files = tuple(file for file in ordered if not isinstance(file, Skipped))
+def _commit(
+    library: Library, encoder: Encoder, folder: Path, embedded: Embedded, earlier: Index | None
+) -> None:
+    """Write the files of an index, then the manifest that names them, and remove those of the earlier one."""
+    files = [file for id in library.items if not isinstance(file := embedded.files[id], Skipped)]
     if not files:
-        first = f"`{skipped[0].id}`: {skipped[0].reason}"
-        raise NoLibrary(f"None of {len(skipped)} images in {library.title} can be used; {first}.")
-    rows = [embedded.vectors[file.sha256] for file in files]
-    name, digest = write_vectors(folder, rows, len(rows[0]))
+        id = next(iter(library.items))
+        first = getattr(embedded.files[id], "reason", "")
+        raise NoLibrary(
+            f"None of {len(library.items)} images in {library.title} can be used; `{id}`: {first}."
+        )
+    rows = _Rows(embedded.vectors, files)
+    vectors = write_vectors(folder, rows, len(rows[0]))
+    captions = [library.items[file.id].caption for file in files]
+    words = _write_words(folder, captions, earlier.manifest.words if earlier else "")
+    checks = {file.sha256: check_vector(rows[row]) for row, file in enumerate(files)}
+    catalogue, check = write_catalogue(
+        folder, library.items.values(), embedded.files, checks, library.facts()
+    )
+    of_vectors = check_of(folder / vectors)
+    word_files = sorted((folder / words).iterdir()) if words else []
     manifest = Manifest(
         encoder=encoder.id,
         dim=len(rows[0]),
         count=len(files),
-        vectors=name,
-        sha256=digest,
-        rows=digest_rows(digest, files),
-        files=files,
-        skipped=skipped,
+        vectors=vectors,
+        catalogue=catalogue,
+        words=words,
+        files={
+            vectors: of_vectors,
+            catalogue: check,
+            **{f"{words}/{path.name}": check_of(path) for path in word_files},
+        },
+        checksum="",
+        rows=digest_rows(of_vectors.sha256, files),
+        library=library.digest,
         reading=READING,
         max_pixels=library.max_pixels,
+        skipped=len(library.items) - len(files),
     )
     save_manifest(folder, manifest)
-    for path in folder.glob("vectors-*.faiss"):
-        if path.name != name:
-            path.unlink(missing_ok=True)
+    for path in folder.iterdir():
+        if _OURS.match(path.name) and path.name not in (vectors, catalogue, words):
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _write_words(folder: Path, captions: list[str], earlier: str) -> str:
+    """Write the index of the captions' words into a folder named by them; return its name, or "".
+
+    The folder of the earlier index is used again if the captions are the same.
+    """
+    name = f"words-{hashlib.sha256(repr((_WORDS, captions)).encode()).hexdigest()[:16]}"
+    if name == earlier:
+        return name
+    index = CaptionIndex.build(captions)
+    if index.index is None:
+        return ""
+    part = folder / f".{uuid4().hex}.part"
+    try:
+        index.save(part)
+        for path in part.iterdir():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        shutil.rmtree(folder / name, ignore_errors=True)  # of an index that cannot be used
+        part.replace(folder / name)
+    except OSError as error:
+        raise explain(error, folder) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return name

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pleinair.tools.retrieval.lexical import words
+from pleinair.tools.retrieval.caption_index import words
 from pleinair.tools.types import BadInput, Hit, Retriever, Value
 
 _DEPTH = 1000  # hits of a caption; an own image behind them counts as not retrieved

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from pleinair.tools.arguments import checked
 from pleinair.tools.locks import Once
+from pleinair.tools.retrieval.catalogue import has_captions
 from pleinair.tools.retrieval.filters import (
     Filtered,
     Images,
@@ -167,7 +168,7 @@ def dense(corpus: Corpus) -> Dense:
 
 def auto(corpus: Corpus) -> Dense | Merged:
     """Build the method "auto": "hybrid" where an image has a caption, else "dense"."""
-    return hybrid(corpus) if any(entry.caption.strip() for entry in corpus.dense.entries()) else corpus.dense
+    return hybrid(corpus) if has_captions(corpus.dense.entries()) else corpus.dense
 
 
 def hybrid(corpus: Corpus) -> Merged:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -74,6 +76,12 @@ class IndexRetriever:
         """Return the vector of an indexed image, [dim]; raise `KeyError` for any other."""
         return self._index.vector(id)
 
-    def entries(self) -> list[Hit]:
+    def entries(self) -> Sequence[Hit]:
         """List every indexed image in the library's order, with score 0."""
+        return self._entries
+
+    @cached_property
+    def _entries(self) -> Sequence[Hit]:
+        if self._index.describes(self._library):
+            return self._index.entries
         return [self._library.items[id].hit() for id in self._index.ids]

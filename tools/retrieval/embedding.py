@@ -13,7 +13,7 @@ import json
 import os
 import zipfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -26,7 +26,8 @@ import numpy as np
 from pleinair.tools.deadline import check_deadline
 from pleinair.tools.images.reading import NOTES, BadPicture, ReadOptions, is_blank, read_bytes
 from pleinair.tools.images.sandbox import read_with_notes
-from pleinair.tools.retrieval.library import Item, Library
+from pleinair.tools.retrieval.item import Item
+from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.manifest import READING, File, Skipped
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import Encoder, ModelFault
@@ -49,7 +50,7 @@ _FINER = 2
 class Embedded:
     """Vectors by the SHA-256 of their files, and the files by library id, skipped ones included."""
 
-    vectors: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    vectors: MutableMapping[str, NDArray[np.float32]] = field(default_factory=dict)
     files: dict[str, File] = field(default_factory=dict)
 
     def file(self, item: Item) -> File | None:

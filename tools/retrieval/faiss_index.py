@@ -4,8 +4,8 @@ Under `EXACT_BELOW` vectors the search is exact. From there on 4-bit product cod
 candidates a hit, which are then compared exactly, so that a score is a cosine either way; on 350,000
 synthetic vectors of 512 that took 1.6 ms a query against 25 ms and lost none of the ten best. On a GPU the
 search is exact at any size; that branch was tested with a replacement of the GPU and never on one. Not
-covered: several GPUs, and files from strangers, which FAISS does not withstand; the caller's checksum is
-compared before FAISS reads a byte.
+covered: several GPUs, and files from strangers, which FAISS does not withstand; the caller compares sizes and
+checksums before FAISS reads a byte.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pleinair.tools.retrieval.manifest import REBUILD, Manifest
+from pleinair.tools.retrieval.manifest import REBUILD
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, PleinairError
 
@@ -33,17 +33,16 @@ _REFINED = 40  # candidates compared exactly for each hit
 _MOST_REFINED = 256  # hits; for more of them exact search is faster
 
 
-def write_vectors(folder: Path, vectors: Sequence[NDArray[np.float32]], dim: int) -> tuple[str, str]:
-    """Write rows of `dim` numbers as an index named by its content; return its file name and its SHA-256."""
+def write_vectors(folder: Path, vectors: Sequence[NDArray[np.float32]], dim: int) -> str:
+    """Write rows of `dim` numbers as an index named by its content, and return its file name."""
     faiss = load_faiss()
     index = _empty_index(vectors, dim)
     for start in range(0, len(vectors), _BLOCK):
         index.add(np.stack(vectors[start : start + _BLOCK]))
     data = memoryview(faiss.serialize_index(index))
-    digest = hashlib.sha256(data).hexdigest()
-    name = f"vectors-{digest[:16]}.faiss"
+    name = f"vectors-{hashlib.sha256(data).hexdigest()[:16]}.faiss"
     write_whole(folder / name, data)
-    return name, digest
+    return name
 
 
 def _empty_index(vectors: Sequence[NDArray[np.float32]], dim: int) -> Any:
@@ -63,20 +62,14 @@ def exact(index: Any) -> Any:
     return index if inner is None else load_faiss().downcast_index(inner)
 
 
-def read_vectors(folder: Path, manifest: Manifest) -> Any:
-    """Map the vectors file of a manifest into memory; raise `BadInput` if they do not agree."""
-    path = folder / manifest.vectors
-    digest = _digest(path)
-    if digest != manifest.sha256:
-        raise BadInput(
-            f"{path} has the checksum {digest[:16]}…, its manifest {manifest.sha256[:16]}….", REBUILD
-        )
+def read_vectors(path: Path, count: int, dim: int) -> Any:
+    """Map a file of `count` vectors of `dim` numbers into memory; raise `BadInput` if it is another."""
     faiss = load_faiss()
     try:
         index = faiss.read_index(str(path), getattr(faiss, "IO_FLAG_MMAP_IFC", 0))
     except (RuntimeError, MemoryError):
         raise BadInput(f"FAISS {faiss.__version__} cannot read {path}.", REBUILD) from None
-    shape, expected = (index.ntotal, index.d), (manifest.count, manifest.dim)
+    shape, expected = (index.ntotal, index.d), (count, dim)
     if shape != expected:
         raise BadInput(f"{path} has (count, dim) {shape}, its manifest {expected}.", REBUILD)
     return index
@@ -116,11 +109,3 @@ def load_faiss() -> ModuleType:
         remedy = "`pip install 'pleinair[cpu]'`, or `[gpu]` with CUDA 13."
         raise PleinairError("FAISS is not installed.", remedy) from None
     return faiss  # type: ignore[no-any-return, unused-ignore]
-
-
-def _digest(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise BadInput(f"The vectors {path} cannot be read ({error.strerror}).", REBUILD) from error

@@ -1,21 +1,26 @@
-"""Index of a library's vectors with FAISS: build, open, check and search.
+"""Index of a library's vectors with FAISS: open, check and search.
 
-An index is a folder with `manifest.json`, one vectors file named by its content, and during a build a lock
-and shards. Replacing the manifest replaces the index, so a killed build leaves the earlier one usable. Not
-covered: indexes from strangers (build from the images), and a file that changes with its size and mtime
+An index is a folder with `manifest.json` and the files that it names: the vectors, the catalogue of the
+images, the words of their captions; during a build also a lock and shards. Opening takes constant time: it
+compares the beginnings of the files with their checksums, a search the vectors of the images that it returns,
+and `verify_files` everything.
+Not covered: indexes from strangers (build from the images), and a file that changes with its size and mtime
 unchanged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pleinair.tools.retrieval.caption_index import CaptionIndex
+from pleinair.tools.retrieval.catalogue import Catalogue, Entries, check_vector
 from pleinair.tools.retrieval.faiss_index import find_nearest, on_gpu, read_vectors
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.manifest import (
@@ -24,7 +29,7 @@ from pleinair.tools.retrieval.manifest import (
     File,
     Manifest,
     Skipped,
-    digest_rows,
+    check_files,
     load_manifest,
 )
 from pleinair.tools.types import BadInput, Encoder
@@ -38,47 +43,74 @@ _GPU_K = 2048  # the most neighbours that FAISS finds on a GPU
 class Index:
     """Vectors of a library's images, memory-mapped, or on the GPU if FAISS finds one."""
 
-    def __init__(self, manifest: Manifest, vectors: Any) -> None:
-        self.manifest = manifest
-        self.ids = tuple(file.id for file in manifest.files)
-        self._rows = {id: row for row, id in enumerate(self.ids)}
+    def __init__(self, folder: Path, manifest: Manifest, catalogue: Catalogue, vectors: Any) -> None:
+        self.folder, self.manifest, self.catalogue = folder, manifest, catalogue
         self._vectors = vectors
         self._gpu = on_gpu(vectors)
         self._lock = Lock() if self._gpu else nullcontext()  # on a GPU FAISS serves one thread at a time
 
     @classmethod
     def open(cls, folder: str | Path, encoder: Encoder) -> Index:
-        """Check and open an index; raise `BadInput` if it is another encoder's, damaged or missing."""
-        manifest = load_manifest(Path(folder))
+        """Open an index in constant time; raise `BadInput` if it is another encoder's, damaged or missing."""
+        folder = Path(folder)
+        manifest = load_manifest(folder)
         require_encoder(manifest, encoder, f"The index in {folder}")
-        vectors = read_vectors(Path(folder), manifest)
-        if manifest.rows != digest_rows(manifest.sha256, manifest.files):
-            raise BadInput(
-                f"The manifest in {folder} does not list the images as they were indexed.", REBUILD
-            )
-        return cls(manifest, vectors)
+        try:
+            check_files(folder, manifest)
+            catalogue = Catalogue(folder / manifest.catalogue)
+            vectors = read_vectors(folder / manifest.vectors, manifest.count, manifest.dim)
+        except BadInput:
+            if load_manifest(folder) == manifest:
+                raise
+            return cls.open(folder, encoder)  # another process has replaced it meanwhile
+        if (catalogue.facts["usable"], catalogue.facts["digest"]) != (manifest.count, manifest.library):
+            raise BadInput(f"The catalogue in {folder} is not the one that its manifest describes.", REBUILD)
+        return cls(folder, manifest, catalogue, vectors)
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return self.manifest.count
+
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Return the ids of all images with a vector, in the order of the rows."""
+        return tuple(self.catalogue.rows("id"))
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
         """Return the library files that are not usable images, with reasons."""
-        return self.manifest.skipped
+        return self.catalogue.skipped()
 
     @property
     def noted(self) -> tuple[File, ...]:
         """Return the indexed files that have notes."""
-        return tuple(file for file in self.manifest.files if file.notes)
+        return self.catalogue.noted()
+
+    @cached_property
+    def entries(self) -> Entries:
+        """Return the images with a vector as hits, with the index of their captions."""
+        words = self.manifest.words
+        return Entries(self.catalogue, CaptionIndex.load(self.folder / words) if words else None)
 
     def is_stale(self, library: Library) -> bool:
-        """Return whether a file was added, removed or changed (size, mtime), or is read otherwise now."""
+        """Return whether a file was added, removed or changed (size, mtime), or is read otherwise now.
+
+        Of a library that was opened from a catalogue with the same contents this takes constant time.
+        """
         if self.manifest.reading != READING or self.manifest.skips_less(library.max_pixels):
             return True
-        return {item.id: item.stamp for item in library.items.values()} != self.manifest.stamps()
+        if self.describes(library):
+            return False
+        return {item.id: item.stamp for item in library.items.values()} != self.catalogue.stamps()
+
+    def describes(self, library: Library) -> bool:
+        """Return whether the catalogue has a library's images with their present metadata."""
+        return self.manifest.library == library.digest
 
     def search(self, query: Vectors, k: int) -> list[tuple[str, float]]:
-        """Return up to `k` ids with their product with `query` [1, dim], best first, ties by id."""
+        """Return up to `k` ids with their product with `query` [1, dim], best first, ties by id.
+
+        Raise `BadInput` if the stored vector of one of them is damaged.
+        """
         if query.shape != (1, self.manifest.dim):
             raise BadInput(f"The query is {query.shape}, the index (1, {self.manifest.dim}).", REBUILD)
         size = min(2 * k, len(self))  # FAISS breaks ties arbitrarily: sort more to fill the last places
@@ -87,16 +119,21 @@ class Index:
             scores, rows = find_nearest(searched, query, size)
         most = max(1.0, float(np.linalg.norm(query)))  # rounding may exceed it
         cosines = np.clip(scores[0], -most, most).tolist()
-        pairs = [(self.ids[row], cosine) for row, cosine in zip(rows[0], cosines, strict=True)]
+        ids = self._checked(rows[0])
+        pairs = [(ids[row], cosine) for row, cosine in zip(rows[0], cosines, strict=True) if row >= 0]
         return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:k]
 
     def sha256(self, id: str) -> str:
         """Return the SHA-256 of an image's file; raise `KeyError` for one that is not indexed."""
-        return self.manifest.files[self._rows[id]].sha256
+        return str(self.catalogue.at([self.catalogue.row(id)], "sha256").popitem()[1][0])
 
     def vector(self, id: str) -> Vectors:
         """Return the vector of an image, [dim]; raise `KeyError` for one that is not indexed."""
-        vector: Vectors = self._vectors.reconstruct(self._rows[id])
+        return self.vector_at(self.catalogue.row(id))
+
+    def vector_at(self, row: int) -> Vectors:
+        """Return the vector of a row, [dim]."""
+        vector: Vectors = self._vectors.reconstruct(row)
         return vector
 
     def nearest(self, k: int, size: int = 256) -> Iterator[list[list[tuple[str, float]]]]:
@@ -113,6 +150,14 @@ class Index:
                 ][:k]
                 for place in range(count)
             ]
+
+    def _checked(self, rows: Sequence[int]) -> dict[int, str]:
+        """Return the ids of rows; raise `BadInput` if a vector is not the one that was stored."""
+        records = self.catalogue.at([row for row in rows if row >= 0], "id, crc")
+        for row, (id, crc) in records.items():
+            if check_vector(self.vector_at(row)) != crc:
+                raise BadInput(f"The vector of `{id}` in {self.folder} is damaged.", REBUILD)
+        return {row: id for row, (id, _) in records.items()}
 
 
 def require_encoder(manifest: Manifest, encoder: Encoder, what: str) -> None:

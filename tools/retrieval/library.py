@@ -7,11 +7,13 @@ archives, and data sets by name.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -21,16 +23,15 @@ from pleinair.tools.callbacks import no_callback, stop_check
 from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.images.reading import MAX_SIDE, SUFFIXES, BadPicture, ReadOptions
 from pleinair.tools.images.sandbox import read_untrusted
-from pleinair.tools.retrieval.licenses import UNKNOWN
+from pleinair.tools.retrieval.catalogue import Catalogue, Items
+from pleinair.tools.retrieval.item import Item
 from pleinair.tools.retrieval.readers.folder import MAX_PROBLEMS, Description, Folder, Problem, Reader
-from pleinair.tools.retrieval.walk import RAW, has_image, list_folders
+from pleinair.tools.retrieval.walk import RAW, Listing, has_image, list_folders
 from pleinair.tools.storage.files import stamp_of
-from pleinair.tools.types import BadInput, Box, Hit, NoLibrary, PleinairError
+from pleinair.tools.types import BadInput, NoLibrary, PleinairError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from pleinair.tools.types import ScoreKind
 
 WANTED = f"a folder of images ({', '.join(SUFFIXES)}), with or without captions"
 REFERENCE_SIDE = 1024  # pixels; generators work at about this size
@@ -44,34 +45,6 @@ Folders = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """Image file with what is known about it; `id` is its path in the library, with `/` between folders."""
-
-    id: str
-    size: int  # bytes
-    mtime_ns: int
-    caption: str = ""  # one a line where there are several
-    license: str = UNKNOWN  # an SPDX identifier where there is one
-    source: str = ""
-    author: str = ""
-    boxes: Mapping[str, Box] = field(default_factory=dict, hash=False)
-    tags: tuple[str, ...] = ()
-    captioned_by: str = ""  # name of the reader that supplied the caption
-    caption_model: str = ""  # name of the MLLM that wrote the caption; "": none did
-
-    @property
-    def stamp(self) -> tuple[int, int]:
-        """Return size and mtime; while both stay, the file is assumed to be unchanged."""
-        return self.size, self.mtime_ns
-
-    def hit(self, score: float = 0.0, score_kind: ScoreKind = "") -> Hit:
-        """Return the image as a hit with its metadata."""
-        names = ("id", "caption", "caption_model", "license", "source", "author")
-        facts = {name: getattr(self, name) for name in names}
-        return Hit(score=score, score_kind=score_kind, boxes=dict(self.boxes), **facts)
-
-
-@dataclass(frozen=True, slots=True)
 class Source:
     """What one reader supplied to a library, in images: captions, credits, boxes, tags; and its problems."""
 
@@ -81,6 +54,17 @@ class Source:
     boxes: int = 0
     tags: int = 0
     problems: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """What tells whether a library's folders have changed since they were walked, by absolute path.
+
+    The images' own stamps are in `Item`.
+    """
+
+    folders: dict[str, int]  # mtime in nanoseconds before it was listed
+    files: dict[str, tuple[int, int] | None]  # of those that a reader has read; None: it did not exist
 
 
 class Library:
@@ -101,8 +85,13 @@ class Library:
         self.readers: tuple[str, ...] = ()  # names, in their precedence
         self.sources: tuple[Source, ...] = ()  # of readers that found something, in their precedence
         self.part_name = ""  # of the images of a larger library that this one has; "": all
-        self.left_out: tuple[str, ...] = ()  # paths of system and hidden files and folders, sorted
-        self.others: tuple[str, ...] = ()  # ending of each file that is no image and that nobody read
+        # paths of system and hidden files and folders, sorted; at most `MAX_PROBLEMS`
+        self.left_out: tuple[str, ...] = ()
+        self.left_out_count = 0
+        # by ending: number of the files that are no images and that nobody read
+        self.others: Counter[str] = Counter()
+        self.catalogue: Catalogue | None = None  # from which the items are read
+        self.stamps = Stamps({}, {})  # of a library whose folders were walked
 
     @classmethod
     def open(
@@ -131,7 +120,7 @@ class Library:
             BadInput: a reader is unknown.
             BrokenPlugin: a reader fails.
         """
-        library = cls(_by_prefix(canonical(folders)), max_pixels)
+        library = cls(by_prefix(canonical(folders)), max_pixels)
         listings = list_folders(library.folders, stop_check(on_progress))
         if not any(listing.images for listing in listings):
             raise NoLibrary(f"No images in {library.title}; accepted: {WANTED}.")
@@ -141,12 +130,55 @@ class Library:
             folder = Folder(root, listing.images, listing.others, cache, on_progress, captions)
             for problem in sorted(listing.problems, key=str):
                 folder.report(problem)
-            library._add(prefix, folder, _describe(folder, by_name, counts), listing.left_out)
+            library._add(prefix, folder, _describe(folder, by_name, counts), listing)
         library.items = MappingProxyType(dict(sorted(library.items.items())))
         library.readers = tuple(by_name)
         sources = (Source(name, **count) for name, count in counts.items())
         library.sources = tuple(source for source in sources if source != Source(source.reader))
+        if captions:
+            library.stamps.files[str(captions)] = stamp_of(captions)
         return library
+
+    @classmethod
+    def of_catalogue(cls, catalogue: Catalogue) -> Library:
+        """Return the library that a catalogue was written of, without reading its folders."""
+        facts = catalogue.facts
+        library = cls({prefix: Path(root) for prefix, root in facts["folders"].items()}, facts["max_pixels"])
+        library.catalogue, library.items = catalogue, Items(catalogue)
+        library.problems = tuple(Problem(**problem) for problem in facts["problems"])
+        library.sources = tuple(Source(**source) for source in facts["sources"])
+        library.readers, library.left_out = tuple(facts["readers"]), tuple(facts["left_out"])
+        library.problem_count, library.left_out_count = facts["problem_count"], facts["left_out_count"]
+        library.others, library.part_name = Counter(facts["others"]), facts["part_name"]
+        return library
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a catalogue states of the library as a whole; `of_catalogue` reads it."""
+        return {
+            "folders": {prefix: str(root) for prefix, root in self._folders.items()},
+            "max_pixels": self.max_pixels,
+            "problems": [asdict(problem) for problem in self.problems],
+            "problem_count": self.problem_count,
+            "readers": self.readers,
+            "sources": [asdict(source) for source in self.sources],
+            "part_name": self.part_name,
+            "left_out": self.left_out,
+            "left_out_count": self.left_out_count,
+            "others": dict(sorted(self.others.items())),
+            "digest": self.digest,
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """Return a checksum of the images' names, sizes, times and metadata, and of the problems."""
+        if self.catalogue:
+            return str(self.catalogue.facts["digest"])
+        digest = hashlib.sha256(repr((self._folders, self.part_name, self.max_pixels)).encode())
+        digest.update(repr((self.problems, self.problem_count, self.sources, self.readers)).encode())
+        digest.update(repr((self.left_out, self.left_out_count, sorted(self.others.items()))).encode())
+        for item in self.items.values():
+            digest.update(repr(item).encode())
+        return digest.hexdigest()
 
     @property
     def folder(self) -> Path:
@@ -162,7 +194,8 @@ class Library:
         """Return the library of some of the images, under a name for its index; unknown ids are ignored."""
         library, chosen = copy(self), frozenset(ids)
         items = {id: item for id, item in self.items.items() if id in chosen}
-        library.items, library.part_name = MappingProxyType(items), name
+        library.items, library.part_name, library.catalogue = MappingProxyType(items), name, None
+        library.__dict__.pop("digest", None)
         return library
 
     def picture(self, id: str, side: int = REFERENCE_SIDE) -> Image:
@@ -182,6 +215,10 @@ class Library:
         """Return an image's file; raise `BadInput` for an id that is not in the library."""
         if id not in self.items:
             raise BadInput(f"No image `{id}` in the library {self.title}.")
+        return self.path_of(id)
+
+    def path_of(self, id: str) -> Path:
+        """Return where the file of an image of the library is, without looking whether it has the image."""
         prefix = next(prefix for prefix in self._folders if id.startswith(prefix))
         return self._folders[prefix] / id.removeprefix(prefix)
 
@@ -190,7 +227,7 @@ class Library:
         return stamp_of(self.path(id)) == self.items[id].stamp
 
     def _add(
-        self, prefix: str, folder: Folder, facts: Mapping[str, dict[str, Any]], left_out: Sequence[str]
+        self, prefix: str, folder: Folder, facts: Mapping[str, dict[str, Any]], listing: Listing
     ) -> None:
         """Add the contents of a folder under the ids that they have in the library."""
         stamps = {image: stamp_of(f"{folder.root}/{image}") for image in folder.images}
@@ -199,9 +236,16 @@ class Library:
         problems = (replace(problem, file=f"{prefix}{problem.file}") for problem in folder.problems)
         self.problems = (*self.problems, *problems)[:MAX_PROBLEMS]
         self.problem_count += folder.problem_count
-        self.left_out = tuple(sorted((*self.left_out, *(f"{prefix}{path}" for path in left_out))))
+        left_out = sorted((*self.left_out, *(f"{prefix}{path}" for path in listing.left_out)))
+        self.left_out, self.left_out_count = (
+            tuple(left_out[:MAX_PROBLEMS]),
+            self.left_out_count + len(listing.left_out),
+        )
         unread = [PurePosixPath(file) for file in folder.files if file not in folder.used]
-        self.others = (*self.others, *(path.suffix.lower() or path.name for path in unread))
+        self.others.update(path.suffix.lower() or path.name for path in unread)
+        self.stamps.folders.update(listing.folders)
+        paths = [f"{folder.root}/{file}" for file in folder.files if file in folder.used]
+        self.stamps.files.update({path: stamp_of(path) for path in paths})
 
 
 def has_pictures(folders: Folders) -> bool:
@@ -225,11 +269,11 @@ def canonical(folders: Folders) -> tuple[Path, ...]:
 
 def raw_files(library: Library) -> int:
     """Return the number of files of cameras' raw formats, which are not read."""
-    return sum(other in RAW for other in library.others)
+    return sum(count for ending, count in library.others.items() if ending in RAW)
 
 
-def _by_prefix(roots: Sequence[Path]) -> dict[str, Path]:
-    """Return the folders by the beginnings of ids: nothing for one, else paths' ends that differ."""
+def by_prefix(roots: Sequence[Path]) -> dict[str, Path]:
+    """Return folders by what their images' ids begin with: "" for one, else paths' ends that differ."""
     if len(roots) == 1:
         return {"": roots[0]}
     depth = next(n for n in range(1, 1000) if len({root.parts[-n:] for root in roots}) == len(roots))

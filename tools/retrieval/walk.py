@@ -20,6 +20,7 @@ from pleinair.tools.callbacks import no_callback
 from pleinair.tools.images.reading import SUFFIXES
 from pleinair.tools.images.signatures import HEAD, is_image
 from pleinair.tools.retrieval.readers.folder import Problem, is_printable
+from pleinair.tools.storage.files import stamp_of
 
 _SYSTEM = (  # names of folders and files, in lower case
     *("#recycle", "$recycle.bin", "recycler", "recycled", "system volume information", "found.000"),
@@ -53,6 +54,7 @@ class Listing:
     others: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)  # system and hidden ones, a folder once
     problems: list[Problem] = field(default_factory=list)
+    folders: dict[str, int] = field(default_factory=dict)  # absolute path: mtime in ns before it was listed
 
 
 def list_folders(roots: Sequence[Path], on_pause: Callable[[], None] = no_callback) -> list[Listing]:
@@ -135,6 +137,8 @@ class _Walk:
                     yield root, path
 
     def _entries(self, root: Path, below: str) -> list[os.DirEntry[str]]:
+        stamp = stamp_of(root / below)
+        self.listings[root].folders[os.path.join(root, below)] = stamp[1] if stamp else 0
         try:
             with os.scandir(root / below) as entries:
                 return list(entries)

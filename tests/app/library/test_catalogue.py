@@ -12,7 +12,8 @@ from pleinair.app.engines import open_library
 from pleinair.app.library.catalogue import Catalogue
 from pleinair.app.library.thumbnails import thumbnail
 from pleinair.app.settings import load
-from pleinair.tools.retrieval.library import Item, Library
+from pleinair.tools.retrieval.item import Item
+from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.licenses import is_free
 from pleinair.tools.types import NotFound
 

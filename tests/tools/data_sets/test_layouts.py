@@ -10,7 +10,7 @@ from support.data_set_folders import CLASSES, WRITERS, write_data_set
 
 from pleinair.tools.data_sets.library import write_library
 from pleinair.tools.data_sets.recognise import LAYOUTS, layouts_of, recognise
-from pleinair.tools.retrieval.library import Item
+from pleinair.tools.retrieval.item import Item
 from pleinair.tools.retrieval.readers.folder import Folder
 from pleinair.tools.retrieval.readers.names import ClassFolders
 from pleinair.tools.retrieval.realrag.pairs import pairs_by_caption, pairs_by_folder

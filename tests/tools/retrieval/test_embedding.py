@@ -24,6 +24,7 @@ from pleinair.tools.retrieval import embedding
 from pleinair.tools.retrieval.build import build_index
 from pleinair.tools.retrieval.index import Index
 from pleinair.tools.retrieval.library import Library
+from pleinair.tools.retrieval.manifest import READING, load_manifest, save_manifest
 from pleinair.tools.storage.files import DiskFull
 from pleinair.tools.types import BadInput, Cancelled, ModelFault
 
@@ -203,9 +204,9 @@ def test_batch_size_and_file_order_change_nothing(
         rng.shuffle(names)
         for name, colour in sorted(zip(names, colours, strict=True), key=lambda _: rng.random()):
             paint(folder, name, colour)
-        single = build(folder, Path(root) / "single", batch_size=1).manifest
-        assert single == build(folder, Path(root) / "batches", batch_size=size).manifest
-        assert [file.id for file in single.files] == sorted(names)
+        single = build(folder, Path(root) / "single", batch_size=1)
+        assert single.manifest == build(folder, Path(root) / "batches", batch_size=size).manifest
+        assert list(single.ids) == sorted(names)
 
 
 class FaultyEncoder(ColourEncoder):
@@ -268,8 +269,7 @@ def test_a_file_that_was_too_large_is_read_when_more_is_allowed(folder: Path, in
 
 def test_an_index_of_other_pixels_is_rebuilt(folder: Path, index_folder: Path) -> None:
     build(folder, index_folder)
-    manifest = index_folder / "manifest.json"
-    manifest.write_text(manifest.read_text("utf-8").replace('"reading": 2', '"reading": 1'), "utf-8")
+    save_manifest(index_folder, load_manifest(index_folder).model_copy(update={"reading": READING - 1}))
     assert Index.open(index_folder, ColourEncoder()).is_stale(Library.open(folder))
     encoder = ColourEncoder()
     build(folder, index_folder, encoder)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from pleinair.tools.retrieval.filters import Filtered, similar
 from pleinair.tools.retrieval.fusion import distinct
 from pleinair.tools.retrieval.index import Index
 from pleinair.tools.retrieval.library import Library
+from pleinair.tools.retrieval.manifest import save_manifest, verify_files
 from pleinair.tools.types import BadInput, ModelFault, PleinairError
 
 
@@ -129,35 +131,117 @@ def test_a_file_with_another_time_is_the_same_image(folder: Path, index_folder: 
     assert retriever.open("red.png").getpixel((0, 0)) == (255, 0, 0)
 
 
-@pytest.mark.parametrize(
-    "permuted",
-    [
-        lambda files: [files[1], files[0], *files[2:]],
-        lambda files: [files[0] | {"id": files[1]["id"]}, files[1] | {"id": files[0]["id"]}, *files[2:]],
-        lambda files: [files[0] | {"sha256": "0" * 64}, *files[1:]],
-        lambda files: [files[0] | {"mtime_ns": 1}, *files[1:]],
-    ],
-    ids=["rows", "names", "content", "time"],
-)
-def test_a_manifest_with_other_images_for_its_rows_is_refused_and_rebuilt(
-    folder: Path, index_folder: Path, permuted: Any
+FILES = ("vectors-*.faiss", "catalogue-*.sqlite", "words-*/*.npy", "words-*/*.json")
+
+
+@pytest.mark.parametrize("pattern", FILES)
+def test_a_damaged_file_is_refused_when_the_index_is_opened_and_rebuilt(
+    folder: Path, index_folder: Path, pattern: str
 ) -> None:
     expected = build(folder, index_folder).manifest
-    files = json.loads((index_folder / "manifest.json").read_text("utf-8"))["files"]
-    edit(index_folder, files=permuted(files))
-    with pytest.raises(BadInput, match="does not list the images"):
-        Index.open(index_folder, ColourEncoder())
+    for path in index_folder.glob(pattern):
+        data = path.read_bytes()
+        for damaged in (bytes([data[0] ^ 1]) + data[1:], data[:-1] + bytes([data[-1] ^ 1]), data[:-1], b""):
+            path.write_bytes(damaged)
+            with pytest.raises(BadInput, match=re.escape(path.name)) as caught:
+                Index.open(index_folder, ColourEncoder())
+            assert "`pleinair index FOLDER`" in str(caught.value)
+        path.unlink()
+        with pytest.raises(BadInput, match="cannot be read"):
+            Index.open(index_folder, ColourEncoder())
+        path.write_bytes(data)
     assert build(folder, index_folder).manifest == expected
+    path = next(index_folder.glob(pattern))
+    path.write_bytes(path.read_bytes()[:-1])
+    assert build(folder, index_folder).manifest == expected
+    assert verify_files(index_folder) == sum(check.size for check in expected.files.values())
 
 
-def test_an_index_without_a_checksum_of_its_rows_is_rebuilt(folder: Path, index_folder: Path) -> None:
+@pytest.fixture
+def short_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare 16 bytes of each file when an index is opened, as of a large index a small part is."""
+    monkeypatch.setattr("pleinair.tools.retrieval.manifest._HEAD", 16)
+
+
+@pytest.mark.usefixtures("short_head")
+def test_a_damaged_vector_is_noticed_when_a_search_returns_it(folder: Path, index_folder: Path) -> None:
+    build(folder, index_folder)
+    path = vectors_file(index_folder)
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    Index.open(index_folder, ColourEncoder())
+    with pytest.raises(BadInput, match=r"The vector of `white.png` .* is damaged.*`pleinair index FOLDER`"):
+        find(folder, index_folder, "white")
+    with pytest.raises(BadInput, match=r"vectors-.*checksum"):
+        verify_files(index_folder)
+
+
+@pytest.mark.usefixtures("short_head")
+def test_every_file_is_compared_to_its_end(folder: Path, index_folder: Path) -> None:
+    build(folder, index_folder)
+    files = [path for pattern in FILES for path in index_folder.glob(pattern)]
+    assert len(files) >= 6
+    for path in files:
+        data = path.read_bytes()
+        path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+        with pytest.raises(BadInput, match=re.escape(path.name)):
+            verify_files(index_folder)
+        path.write_bytes(data)
+    verify_files(index_folder)
+
+
+def test_a_catalogue_of_another_library_is_refused(folder: Path, tmp_path: Path, index_folder: Path) -> None:
+    other = write_squares(tmp_path / "other")
+    paint(other, "red.png", (254, 1, 0))
+    first, second = build(folder, index_folder), build(other, tmp_path / "second")
+    name = second.manifest.catalogue
+    shutil.copy(tmp_path / "second" / name, index_folder / name)
+    files = {**first.manifest.files, name: second.manifest.files[name]}
+    save_manifest(index_folder, first.manifest.model_copy(update={"catalogue": name, "files": files}))
+    with pytest.raises(BadInput, match="not the one that its manifest describes"):
+        Index.open(index_folder, ColourEncoder())
+    assert build(folder, index_folder).manifest == first.manifest
+
+
+def test_an_index_of_an_earlier_format_is_rebuilt(folder: Path, index_folder: Path) -> None:
     expected = build(folder, index_folder).manifest
-    edit(index_folder, version=1, rows="")
-    with pytest.raises(BadInput, match="format 1; accepted: 2"):
+    edit(index_folder, version=2, rows="")
+    with pytest.raises(BadInput, match="format 2; accepted: 3"):
         Index.open(index_folder, ColourEncoder())
     encoder = ColourEncoder()
     assert build(folder, index_folder, encoder).manifest == expected
     assert sum(encoder.batches) == 4
+
+
+def test_an_index_is_opened_and_searched_without_reading_its_library(
+    folder: Path, index_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(folder, index_folder)
+    scanned, expected = Library.open(folder), find(folder, index_folder, "red", 1)
+
+    def fail(*_: object) -> None:
+        raise AssertionError("the folders were read")
+
+    monkeypatch.setattr("pleinair.tools.retrieval.library.list_folders", fail)
+    index = Index.open(index_folder, ColourEncoder())
+    library = Library.of_catalogue(index.catalogue)
+    assert dict(library.items) == dict(scanned.items) and list(library.items) == list(scanned.items)
+    assert (library.facts(), library.digest) == (scanned.facts(), scanned.digest)
+    assert library.path("red.png") == folder / "red.png"
+    retriever = IndexRetriever(library, index, ColourEncoder())
+    assert retriever.search("red", 1) == expected
+    assert list(retriever.entries()) == [item.hit() for item in scanned.items.values()]
+
+
+def test_new_metadata_replace_the_catalogue_and_no_vector(folder: Path, index_folder: Path) -> None:
+    before = build(folder, index_folder)
+    (folder / "metadata.jsonl").write_text('{"file_name": "red.png", "text": "a ruby"}', encoding="utf-8")
+    encoder, library = ColourEncoder(), Library.open(folder)
+    assert not before.is_stale(library) and not before.describes(library)
+    after = build(folder, index_folder, encoder)
+    assert encoder.batches == [] and after.manifest.vectors == before.manifest.vectors
+    assert after.entries[after.entries.row("red.png")].caption == "a ruby"
+    assert len(list(index_folder.glob("catalogue-*"))) == len(list(index_folder.glob("words-*"))) == 1
 
 
 @pytest.mark.parametrize("place", ["moved", "copied", "part", "with a new image"])
@@ -234,13 +318,11 @@ def test_every_mismatch_is_refused_with_actual_and_expected_value(folder: Path, 
     build(folder, index_folder)
     manifest = (index_folder / "manifest.json").read_bytes()
     mismatches: dict[str, tuple[dict[str, object], str]] = {
-        "version": ({"version": 9}, "format 9; accepted: 2"),
-        "dim": ({"dim": 7}, r"\(4, 4\).*\(4, 7\)"),
-        "count": ({"count": 9}, "counts 9 images but lists 4"),
-        "checksum": ({"sha256": "0" * 64}, "checksum .*0000000000000000"),
+        "version": ({"version": 9}, "format 9; accepted: 3"),
+        "dim": ({"dim": 7}, "another checksum than it states"),
+        "rows": ({"rows": "0" * 64}, "another checksum than it states"),
         "escape": ({"vectors": "../vectors-0000000000000000.faiss"}, "damaged"),
         "field": ({"surprise": 1}, "damaged"),
-        "absent": ({"vectors": "vectors-0000000000000000.faiss"}, "cannot be read"),
     }
     for changes, message in mismatches.values():
         edit(index_folder, **changes)
@@ -248,6 +330,14 @@ def test_every_mismatch_is_refused_with_actual_and_expected_value(folder: Path, 
             Index.open(index_folder, ColourEncoder())
         assert "`pleinair index FOLDER`" in str(caught.value)
         (index_folder / "manifest.json").write_bytes(manifest)
+
+
+def test_vectors_of_another_shape_are_refused(folder: Path, index_folder: Path) -> None:
+    manifest = build(folder, index_folder).manifest
+    for changes, message in (({"dim": 7}, r"\(4, 4\).*\(4, 7\)"), ({"count": 9}, r"\(4, 4\).*\(9, 4\)")):
+        save_manifest(index_folder, manifest.model_copy(update=changes))
+        with pytest.raises(BadInput, match=message):
+            Index.open(index_folder, ColourEncoder())
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff\xfe", b"[]"])

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fake_retriever import FakeRetriever, ids
 
-from pleinair.tools.retrieval.lexical import RERANKED, CaptionOrder, Lexical, score_captions, words
+from pleinair.tools.retrieval.caption_index import words
+from pleinair.tools.retrieval.lexical import RERANKED, CaptionOrder, Lexical, score_captions
 from pleinair.tools.types import BadInput, Hit
 
 CAPTIONS = {

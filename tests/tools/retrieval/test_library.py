@@ -31,7 +31,7 @@ def test_a_folder_without_metadata_is_a_library(tmp_path: Path) -> None:
     item = library.items["b.png"]
     assert (item.caption, item.license, item.source, item.author) == ("", "unknown", "", "")
     assert item.size == (tmp_path / "b.png").stat().st_size
-    assert (library.problems, library.others) == ((), (".txt",))
+    assert (library.problems, library.others) == ((), {".txt": 1})
     assert library.picture("deep/d.webp").mode == "RGB"
 
 

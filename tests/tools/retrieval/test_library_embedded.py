@@ -12,7 +12,8 @@ from support.captioned_files import exif, iptc, jpeg, png
 from pleinair.tools.callbacks import Stop, StopCheck
 from pleinair.tools.images.embedded import embedded_texts
 from pleinair.tools.retrieval import walk
-from pleinair.tools.retrieval.library import Item, Library, Source
+from pleinair.tools.retrieval.item import Item
+from pleinair.tools.retrieval.library import Library, Source
 from pleinair.tools.retrieval.readers import embedded
 from pleinair.tools.types import Cancelled
 

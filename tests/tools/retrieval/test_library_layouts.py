@@ -102,7 +102,7 @@ def test_a_table_captions_both_images(tmp_path: Path, name: str, content: str | 
     assert (captions(library), problems(library)) == ({"a.png": WREN, "b.png": FINCH}, [])
     suffix = name.lower().rpartition(".")[2]
     assert library.sources == (Source(suffix, captions=2),)
-    assert library.others == ()
+    assert library.others == {}
 
 
 CONVERSATIONS = [
@@ -145,7 +145,7 @@ def test_tables_of_usual_data_sets_caption_their_images(
     files = {f"{place}/a.png": PNG, f"{place}/b.png": PNG, name: content, "notes.json": '{"a": [1]}'}
     library = Library.open(write(tmp_path, files))
     assert (list(captions(library).values()), problems(library)) == ([WREN, FINCH], [])
-    assert library.others == (".json",)
+    assert library.others == {".json": 1}
     if "annotations" in content:
         assert {item.license for item in library.items.values()} == {"CC-BY-2.0"}
 
@@ -527,7 +527,7 @@ def test_system_and_hidden_items_are_left_out_and_told(tmp_path: Path) -> None:
     library = Library.open(write(tmp_path, {"2020/a.png": PNG} | {f"2020/{name}": PNG for name in SYSTEM}))
     assert list(library.items) == ["2020/a.png"]
     assert library.left_out == tuple(sorted(f"2020/{name.partition('/')[0]}" for name in SYSTEM))
-    assert (library.problems, library.others) == ((), ())
+    assert (library.problems, library.others) == ((), {})
 
 
 def encoded(kind: str) -> bytes:

@@ -125,7 +125,7 @@ def build_training_set(
     rows = np.array([row_of[pair.id] for pair in pairs], dtype=np.int64)
     labels = _labels(pairs, rows, len(row_of))
     pool = np.stack([index.vector(id) for id in index.ids])
-    hashes = [file.sha256 for file in index.manifest.files]
+    hashes = list(index.catalogue.rows("sha256"))
     contents = np.unique(hashes, return_inverse=True)[1]
     prompts, prompt_of = np.unique([pair.prompt for pair in pairs], return_inverse=True)
     negatives = np.full(len(rows), -1, dtype=np.int64)

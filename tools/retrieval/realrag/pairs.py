@@ -19,7 +19,8 @@ from pleinair.tools.retrieval.readers.names import without_code
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
-    from pleinair.tools.retrieval.library import Item, Library
+    from pleinair.tools.retrieval.item import Item
+    from pleinair.tools.retrieval.library import Library
 USE_FILE = "Use --classes FILE with a line for each folder: its name, a tab, and the name of its class"
 
 

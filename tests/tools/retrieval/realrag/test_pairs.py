@@ -9,7 +9,8 @@ from support.data_set_folders import write_data_set
 from pleinair.app.trainings.retriever import find_pairs
 from pleinair.tools.data_sets.library import write_library
 from pleinair.tools.data_sets.recognise import recognise
-from pleinair.tools.retrieval.library import Item, Library
+from pleinair.tools.retrieval.item import Item
+from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.realrag.pairs import (
     Pair,
     pairs_by_caption,
