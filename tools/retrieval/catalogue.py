@@ -323,9 +323,11 @@ def _records(
 
 
 def _item(record: _Record) -> Item:
-    *facts, boxes, tags, captioned_by, caption_model = record
-    by_name = {name: tuple(box) for name, box in json.loads(boxes).items()} if boxes else {}
-    return Item(*facts, by_name, tuple(json.loads(tags)) if tags else (), captioned_by, caption_model)
+    facts = dict(zip(_ITEM.split(", "), record, strict=True))
+    boxes = json.loads(facts["boxes"]) if facts["boxes"] else {}
+    facts["boxes"] = {name: tuple(box) for name, box in boxes.items()}
+    facts["tags"] = tuple(json.loads(facts["tags"])) if facts["tags"] else ()
+    return Item(**facts)
 
 
 def _file(record: _Record) -> File:

@@ -1,0 +1,177 @@
+"""A library is read from its catalogue as long as nothing has changed, and walked through otherwise."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.colour_encoder import ColourEncoder, build, paint, write_squares
+
+from pleinair.tools.retrieval import changes
+from pleinair.tools.retrieval.changes import current_library, save_stamps
+from pleinair.tools.retrieval.library import Folders, Library
+from pleinair.tools.storage.files import stamp_of
+from pleinair.tools.types import NoLibrary
+
+HOUR = 3600 * 10**9
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = write_squares(tmp_path / "library")
+    (folder / "birds").mkdir()
+    paint(folder, "birds/wren.png", (9, 90, 200))
+    (folder / "birds/wren.txt").write_text("a wren", encoding="utf-8")
+    for place in (folder, folder / "birds"):
+        os.utime(place, ns=(time.time_ns() - HOUR,) * 2)
+    return folder
+
+
+def current(folder: Folders, index_folder: Path, **options: Any) -> Library | None:
+    arguments = {"readers": (), "captions": None, "max_pixels": Library.open(folder).max_pixels}
+    return current_library(index_folder, folder, **(arguments | options))
+
+
+def indexed(folder: Path, index_folder: Path, captions: Path | None = None) -> Path:
+    library = Library.open(folder, captions=captions)
+    from pleinair.tools.retrieval.build import build_index
+
+    index = build_index(library, ColourEncoder(), index_folder)
+    save_stamps(index_folder, index.manifest.catalogue, library.stamps)
+    return index_folder
+
+
+def add(folder: Path) -> None:
+    paint(folder, "new.png", (1, 2, 3))
+
+
+def remove(folder: Path) -> None:
+    (folder / "birds/wren.png").unlink()
+
+
+def rename(folder: Path) -> None:
+    (folder / "red.png").rename(folder / "scarlet.png")
+
+
+def write_in_place(folder: Path) -> None:
+    data = (folder / "blue.png").read_bytes()
+    (folder / "red.png").write_bytes(data)
+
+
+def change_a_table(folder: Path) -> None:
+    line = {"file_name": "red.png", "text": "a ruby"}
+    (folder / "metadata.jsonl").write_text(json.dumps(line), encoding="utf-8")
+
+
+def change_a_sidecar(folder: Path) -> None:
+    (folder / "birds/wren.txt").write_text("a finch", encoding="utf-8")
+
+
+def add_a_table(folder: Path) -> None:
+    (folder / "birds/metadata.jsonl").write_text('{"file_name": "wren.png", "text": "a wren"}', "utf-8")
+
+
+def remove_a_folder(folder: Path) -> None:
+    for path in (folder / "birds").iterdir():
+        path.unlink()
+    (folder / "birds").rmdir()
+
+
+CHANGES = [
+    add,
+    remove,
+    rename,
+    write_in_place,
+    change_a_table,
+    change_a_sidecar,
+    add_a_table,
+    remove_a_folder,
+]
+
+
+def test_an_unchanged_library_is_not_walked_through(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scanned = Library.open(folder)
+    index_folder = indexed(folder, tmp_path / "index")
+
+    def fail(*_: object) -> None:
+        raise AssertionError("the folders were walked through")
+
+    options: dict[str, Any] = {"readers": (), "captions": None, "max_pixels": scanned.max_pixels}
+    monkeypatch.setattr("pleinair.tools.retrieval.library.list_folders", fail)
+    library = current_library(index_folder, folder, **options)
+    assert library and dict(library.items) == dict(scanned.items)
+    assert library.digest == scanned.digest
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_every_change_is_noticed(folder: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
+    index_folder = indexed(folder, tmp_path / "index")
+    assert current(folder, index_folder)
+    change(folder)
+    assert current(folder, index_folder) is None
+    indexed(folder, index_folder)
+
+
+def test_a_folder_that_has_just_changed_is_walked_through_again(folder: Path, tmp_path: Path) -> None:
+    os.utime(folder, ns=(time.time_ns(),) * 2)  # another file may come within the same tick of its clock
+    assert current(folder, indexed(folder, tmp_path / "index")) is None
+
+
+def test_settings_that_read_otherwise_need_a_walk(folder: Path, tmp_path: Path) -> None:
+    index_folder = indexed(folder, tmp_path / "index")
+    assert current(folder, index_folder, max_pixels=10**6) is None
+    assert current(folder, index_folder, readers=("sidecars",)) is None
+    assert current([folder / "birds"], index_folder) is None
+    captions = tmp_path / "captions.jsonl"
+    assert current(folder, index_folder, captions=captions)
+    captions.write_text("", encoding="utf-8")
+    assert current(folder, index_folder, captions=captions) is None
+    indexed(folder, index_folder, captions)
+    assert current(folder, index_folder, captions=captions)
+
+
+def test_a_library_that_is_gone_is_reported(folder: Path, tmp_path: Path) -> None:
+    index_folder = indexed(folder, tmp_path / "index")
+    folder.rename(tmp_path / "elsewhere")
+    options: dict[str, Any] = {"readers": (), "captions": None, "max_pixels": 10**8}
+    with pytest.raises(NoLibrary, match="No folder"):
+        current_library(index_folder, folder, **options)
+
+
+@pytest.mark.parametrize("damage", ["stamps", "catalogue", "manifest", "of another catalogue"])
+def test_a_damaged_index_needs_a_walk(folder: Path, tmp_path: Path, damage: str) -> None:
+    index_folder = indexed(folder, tmp_path / "index")
+    if damage == "of another catalogue":
+        (folder / "metadata.jsonl").unlink()
+        build(folder, index_folder)
+    else:
+        names = {"stamps": "stamps.json", "manifest": "manifest.json", "catalogue": "catalogue-*"}
+        (path,) = index_folder.glob(names[damage])
+        path.write_bytes(path.read_bytes()[:-1])
+    assert current(folder, index_folder) is None
+
+
+def test_of_a_large_library_no_image_is_looked_at(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "CHECKED", 4)
+    index_folder = indexed(folder, tmp_path / "index")
+    looked: list[str] = []
+
+    def look(path: str | Path) -> tuple[int, int] | None:
+        looked.append(str(path))
+        return stamp_of(path)
+
+    monkeypatch.setattr(changes, "stamp_of", look)
+    library = current(folder, index_folder)
+    assert library and not any(path.endswith(".png") for path in looked)
+    write_in_place(folder)
+    assert current(folder, index_folder) is not None  # a walk notices it, or its use
+    assert not library.is_current("red.png")
