@@ -197,13 +197,13 @@ def perform(places: Paths) -> None:
 def _index(settings: Settings, places: Paths, watch: Watch) -> JobResult:
     from pleinair.app.engines import index_folder
     from pleinair.app.index import bring_up_to_date
-    from pleinair.tools.retrieval.catalogue import Catalogue
+    from pleinair.tools.retrieval.catalogue import open_catalogue
     from pleinair.tools.retrieval.manifest import load_manifest
 
     lines = tuple(bring_up_to_date(settings, watch))
     folder = index_folder(settings, places)
     manifest = load_manifest(folder)
-    files = Catalogue(folder / manifest.catalogue).skipped()
+    files = open_catalogue(folder / manifest.catalogue).skipped()
     skipped = [SkippedFile(id=file.id, reason=file.reason) for file in files]
     return JobResult(
         ending="done",

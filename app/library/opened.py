@@ -99,7 +99,7 @@ class OpenLibrary:
     @cached_property
     def index_state(self) -> IndexState:
         """Return whether the index has the present images."""
-        from pleinair.tools.retrieval.catalogue import Catalogue as Indexed
+        from pleinair.tools.retrieval.catalogue import open_catalogue
         from pleinair.tools.retrieval.manifest import load_manifest
 
         library = self.catalogue.library
@@ -107,7 +107,7 @@ class OpenLibrary:
             manifest = load_manifest(self.index)
             if manifest.library == library.digest:
                 return "ready"
-            stamps = Indexed(self.index / manifest.catalogue).stamps()
+            stamps = open_catalogue(self.index / manifest.catalogue).stamps()
         except BadInput:
             return "missing"
         return "ready" if {item.id: item.stamp for item in library.items.values()} == stamps else "stale"

@@ -18,6 +18,7 @@ from threading import Lock
 from typing import Any, overload
 from urllib.parse import quote
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from pleinair.tools.retrieval.caption_index import CaptionIndex
 from pleinair.tools.retrieval.item import Item
@@ -58,6 +59,22 @@ _ITEM = "id, size, mtime_ns, caption, license, source, author, boxes, tags, capt
 _FILE = "id, sha256, size, mtime_ns, notes, width, height, reason"
 _CHUNK = 1000  # items read at a time
 _Record = tuple[Any, ...]
+_OPENING = Lock()
+_OPENED: WeakValueDictionary[tuple[Path, int, int], Catalogue] = WeakValueDictionary()
+
+
+def open_catalogue(path: Path) -> Catalogue:
+    """Open a catalogue for reading, once a process; raise `BadInput` if it is missing or damaged."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}).", REBUILD) from None
+    key = path, status.st_ino, status.st_mtime_ns
+    with _OPENING:
+        catalogue = _OPENED.get(key)
+        if catalogue is None:
+            catalogue = _OPENED[key] = Catalogue(path)
+        return catalogue
 
 
 class Catalogue:
@@ -67,6 +84,7 @@ class Catalogue:
         """Open a catalogue in constant time; raise `BadInput` if it is missing or damaged."""
         self.path = path
         self._lock = Lock()
+        self._captions: CaptionIndex | None = None
         uri = f"file:{quote(str(path))}?mode=ro&immutable=1"
         try:
             self._connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
@@ -84,6 +102,13 @@ class Catalogue:
                 return self._connection.execute(query, values).fetchall()
         except sqlite3.DatabaseError as error:
             raise BadInput(f"{self.path} is damaged ({error}).", REBUILD) from error
+
+    def captions(self, folder: Path) -> CaptionIndex:
+        """Return the index of the captions' words in a folder, which is mapped into memory once."""
+        with self._lock:
+            if self._captions is None:
+                self._captions = CaptionIndex.load(folder)
+            return self._captions
 
     def rows(self, column: str) -> Iterator[Any]:
         """Yield a column of every image with a vector, in the order of the rows."""

@@ -18,7 +18,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from pleinair.tools import registry
-from pleinair.tools.retrieval.catalogue import Catalogue
+from pleinair.tools.retrieval.catalogue import open_catalogue
 from pleinair.tools.retrieval.library import Folders, Library, Stamps, by_prefix, canonical
 from pleinair.tools.retrieval.manifest import check_files, load_manifest
 from pleinair.tools.storage.files import stamp_of, write_whole
@@ -59,7 +59,7 @@ def current_library(
         stored = _Stored.model_validate_json((folder / FILE).read_bytes())
         if stored.catalogue != manifest.catalogue:
             return None
-        catalogue = Catalogue(folder / manifest.catalogue)
+        catalogue = open_catalogue(folder / manifest.catalogue)
     except (BadInput, OSError, ValidationError):
         return None
     facts = catalogue.facts

@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pleinair.tools.retrieval.caption_index import CaptionIndex
-from pleinair.tools.retrieval.catalogue import Catalogue, Entries, check_vector
+from pleinair.tools.retrieval.catalogue import Catalogue, Entries, check_vector, open_catalogue
 from pleinair.tools.retrieval.faiss_index import find_nearest, on_gpu, read_vectors
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.manifest import (
@@ -57,7 +56,7 @@ class Index:
         require_encoder(manifest, encoder, f"The index in {folder}")
         try:
             check_files(folder, manifest)
-            catalogue = Catalogue(folder / manifest.catalogue)
+            catalogue = open_catalogue(folder / manifest.catalogue)
             vectors = read_vectors(folder / manifest.vectors, manifest.count, manifest.dim)
         except BadInput:
             if load_manifest(folder) == manifest:
@@ -89,7 +88,7 @@ class Index:
     def entries(self) -> Entries:
         """Return the images with a vector as hits, with the index of their captions."""
         words = self.manifest.words
-        return Entries(self.catalogue, CaptionIndex.load(self.folder / words) if words else None)
+        return Entries(self.catalogue, self.catalogue.captions(self.folder / words) if words else None)
 
     def is_stale(self, library: Library) -> bool:
         """Return whether a file was added, removed or changed (size, mtime), or is read otherwise now.
