@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -13,6 +14,7 @@ from typing_extensions import Unpack
 from pleinair.app.models.pins import require_pins
 from pleinair.app.parts import OwnParts, has_parts, require_parts, split_parts, with_parts
 from pleinair.app.paths import Paths, places
+from pleinair.app.runs.ahead import Ahead, split_runs
 from pleinair.app.runs.edits import fit_base, read_base, require_edits
 from pleinair.app.runs.events import OnEvent, has_image
 from pleinair.app.runs.prompts import request_from
@@ -111,7 +113,7 @@ def draw(
     """
     runs = submit_images(prompt, num_images=1 if num_images is None else num_images, **options)
     parts = split_parts(options)
-    results = [finish(run, on_event, on_preview, **parts) for run in runs]
+    results = _finish_all(runs, on_event, on_preview, parts)
     return results[0] if num_images is None else results
 
 
@@ -236,18 +238,39 @@ def _require_options(fields: Mapping[str, Any]) -> None:
             raise BadInput(message, field=name)
 
 
+def _finish_all(
+    runs: Sequence[Run], on_event: OnEvent | None, on_preview: OnPreview | None, parts: OwnParts
+) -> list[Result]:
+    """Finish the runs of one request: one after the other, or one on each device of the generator."""
+    from pleinair.app.engines import devices_of
+
+    devices = devices_of(read_request(runs[0].request_json).settings)
+    shares = split_runs(runs, len(devices))
+
+    def finish_share(share: Sequence[Run]) -> list[Result]:
+        ahead = Ahead(share)
+        return [finish(run, on_event, on_preview, ahead=ahead, **parts) for run in share]
+
+    if len(shares) == 1:
+        return finish_share(runs)
+    with ThreadPoolExecutor(len(shares), "runs") as threads:
+        return [result for results in threads.map(finish_share, shares) for result in results]
+
+
 def finish(
     run: Run,
     on_event: OnEvent | None = None,
     on_preview: OnPreview | None = None,
     *,
     reopen: bool = False,
+    ahead: Ahead | None = None,
     **parts: Unpack[OwnParts],
 ) -> Result:
     """Work on a run until it ends, or read one that has ended.
 
-    A run that was submitted with `parts` needs them again. Raises `Busy`, and `BadInput` for parts that are
-    missing or not those of the run.
+    Runs of one request that are finished one after the other share forward passes by `ahead`. A run that
+    was submitted with `parts` needs them again. Raises `Busy`, and `BadInput` for parts that are missing or
+    not those of the run.
     """
     from pleinair.app.runs.results import result_of
     from pleinair.app.runs.runner import perform
@@ -255,7 +278,7 @@ def finish(
     runs = run_table()
     if run.status in OPEN or (reopen and run.status == "failed"):
         with suppress(Finished, Waiting):  # another process has just worked on it
-            perform(runs, run, home(), on_event, on_preview, reopen=reopen, parts=parts)
+            perform(runs, run, home(), on_event, on_preview, reopen=reopen, parts=parts, ahead=ahead)
     return result_of(runs.get(run.id))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
@@ -52,6 +53,7 @@ from pleinair.tools.types import (
     Retriever,
     Scorer,
 )
+from pleinair.tools.worker.devices import list_devices, lock_name
 from pleinair.tools.worker.worker import DeviceLock, EncoderWorker, GeneratorWorker, started
 
 if TYPE_CHECKING:
@@ -66,7 +68,7 @@ OnProgress = Callable[[int, int], None]  # images done, images in total
 Watch = Callable[[str], AbstractContextManager[OnProgress]]  # progress bar for a title
 
 POCKET_MODELS = "pocket/"  # folders of the shipped models
-DEVICE = DeviceLock()  # shared by all generators: two of them would load two models on one GPU
+_DEVICE_LOCKS: defaultdict[str, DeviceLock] = defaultdict(DeviceLock)  # by name
 _POLL_SECONDS = 0.2  # between two checks of an index that another run builds
 _CACHE_LOCK = Lock()  # two concurrent misses would build two backends for one table
 
@@ -132,6 +134,7 @@ def for_pocket(settings: Settings) -> Settings:
 
 def check(settings: Settings) -> None:
     """Raise `BadInput` for unusable backends, arguments or libraries; builds nothing and writes nothing."""
+    devices_of(settings)
     for kind, choice in backend_choices(settings).items():
         if kind == "generator" and settings.image != ImageOptions():
             check_options(settings.image, declared_capabilities(settings))
@@ -190,7 +193,7 @@ def import_libraries(settings: Settings, graph: str) -> None:
         for kind, choice in backend_choices(settings).items():
             if choice.backend != PROGRAM:
                 registry.resolve(kind, choice.backend)
-        if settings.generator.backend in HUB_GENERATORS and not settings.worker.process:
+        if settings.generator.backend in HUB_GENERATORS and not has_process(settings):
             getattr(import_module("diffusers"), str(settings.generator.arguments.get("pipeline")), None)
         if settings.encoder.backend == "open_clip" and not settings.worker.encoder:
             import_module("open_clip")
@@ -208,7 +211,7 @@ def build_backend(kind: Kind, choice: BackendChoice, grace: float | None = None)
     return backend()
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=64)  # a generator on eight devices is eight backends
 def _cached(kind: Kind, name: str, arguments: str, grace: float | None) -> Once[Any]:
     def build() -> Any:
         parsed = json.loads(arguments)
@@ -216,16 +219,46 @@ def _cached(kind: Kind, name: str, arguments: str, grace: float | None) -> Once[
         if grace is None:
             return make(**parsed)
         return (
-            EncoderWorker(name, parsed) if kind == "encoder" else GeneratorWorker(name, parsed, grace, DEVICE)
+            EncoderWorker(name, parsed)
+            if kind == "encoder"
+            else GeneratorWorker(name, parsed, grace, device_lock(str(parsed.get("device", ""))))
         )
 
     return Once(build)
 
 
+def device_lock(device: str) -> DeviceLock:
+    """Return the lock of a device, shared by all generators: two of them would load two models on one GPU."""
+    return _DEVICE_LOCKS[lock_name(device)]
+
+
+def on_device(settings: Settings, device: str) -> Settings:
+    """Return the settings with the generator on one of its `devices`."""
+    arguments = {**settings.generator.arguments, "device": device}
+    choice = BackendChoice(**settings.generator.model_dump() | arguments)
+    return settings.model_copy(update={"generator": choice})
+
+
 def build_generator(settings: Settings) -> Generator:
-    """Return the generator, or the worker that runs it in its own process."""
-    grace = settings.worker.grace if settings.worker.process else None
+    """Return the generator, or the worker that runs it in its own process, as one of several devices has.
+
+    Settings that name several devices get the worker of the first, unless `on_device` has chosen another.
+    """
+    devices = devices_of(settings)
+    if devices and settings.generator.arguments.get("device") not in devices:
+        settings = on_device(settings, devices[0])
+    grace = settings.worker.grace if has_process(settings) else None
     return cast(Generator, build_backend("generator", settings.generator, grace))
+
+
+def has_process(settings: Settings) -> bool:
+    """Return whether the generator runs in a process of its own, as on each of several devices."""
+    return settings.worker.process or bool(settings.generator.arguments.get("devices"))
+
+
+def devices_of(settings: Settings) -> tuple[str, ...]:
+    """Return the devices that the generator may use at the same time, () unless several are configured."""
+    return list_devices(str(settings.generator.arguments.get("devices", "")))
 
 
 def sampling_capabilities(settings: Settings) -> Capabilities:

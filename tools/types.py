@@ -363,6 +363,7 @@ class Capabilities(Value):
     draft_steps: int | None = None  # of the draft; None: all steps
     guidance_scale: float
     charged: bool = False  # whether an image may cost money
+    batch: int = Field(default=1, gt=0, exclude_if=lambda count: count == 1)  # images one forward pass makes
 
     def with_options(self, options: ImageOptions) -> Capabilities:
         """Return them with the size, steps and guidance that some options set."""
@@ -380,6 +381,17 @@ class Generator(Protocol):
     @property
     def capabilities(self) -> Capabilities: ...
     def generate(self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep) -> Image: ...
+
+
+@runtime_checkable
+class BatchGenerator(Protocol):
+    """Generator whose `capabilities.batch` is more than 1."""
+
+    def generate_batch(self, request: GenerateRequest, seeds: Sequence[int], on_step: OnStep) -> list[Image]:
+        """Generate the image of a request without references, and after it those of further seeds.
+
+        Where there is no room for all of them in one forward pass, only the first is returned.
+        """
 
 
 class Encoder(Protocol):

@@ -15,6 +15,7 @@ from typing import Protocol
 from pleinair.app.batch.outcomes import FILES, Entry, Outcomes, Place
 from pleinair.app.batch.plan import Item, Plan
 from pleinair.app.paths import Paths
+from pleinair.app.runs.ahead import Ahead
 from pleinair.app.runs.events import Ended, Event, payloads, read_readable
 from pleinair.app.runs.lease import Released
 from pleinair.app.runs.request import read_request
@@ -152,10 +153,12 @@ class Batch:
         """
         endings = set()
         try:
-            for run in item.submit(self._runs):
+            runs = item.submit(self._runs)
+            ahead = Ahead(runs)
+            for run in runs:
                 number = read_request(run.request_json).number
                 if (item.row.key, number) not in self._outcomes.entries and not stop.is_set():
-                    endings.add(self._execute_run(item, run, number, watch, stop))
+                    endings.add(self._execute_run(item, run, number, watch, stop, ahead))
             self._errors_in_a_row = 0
         except PleinairError as error:
             self.progress.errors.append((item.row.line, error))
@@ -166,13 +169,15 @@ class Batch:
             endings.add(ERROR)
         return endings
 
-    def _execute_run(self, item: Item, run: Run, number: int, watch: Watch, stop: threading.Event) -> str:
+    def _execute_run(
+        self, item: Item, run: Run, number: int, watch: Watch, stop: threading.Event, ahead: Ahead
+    ) -> str:
         """Execute a run, or what is left of it, and write its outcome; return how it ended."""
         started, has_ended = time.monotonic(), run.status not in OPEN and run.id not in self._retried
         if not has_ended:
             watch.begin(item, run)
             try:
-                run = self._perform(run, watch, stop)
+                run = self._perform(run, watch, stop, ahead)
             except Released:
                 return "released"
             except (Busy, LeaseLost) as error:
@@ -191,10 +196,12 @@ class Batch:
         watch.end(item, view.status, view.reason, time.monotonic() - started)
         return view.status
 
-    def _perform(self, run: Run, watch: Watch, stop: threading.Event) -> Run:
+    def _perform(self, run: Run, watch: Watch, stop: threading.Event, ahead: Ahead) -> Run:
         is_retried = run.id in self._retried
         try:
-            return perform(self._runs, run, self._places, watch.event, reopen=is_retried, stop=stop)
+            return perform(
+                self._runs, run, self._places, watch.event, reopen=is_retried, stop=stop, ahead=ahead
+            )
         except (Finished, Waiting):  # another process has just worked on it
             return self._runs.get(run.id)
         except PleinairError:

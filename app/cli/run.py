@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 import typer
 
 from pleinair.app.cli.terminal import CODES, error_lines, has_terminal, leave, say
+from pleinair.app.runs.ahead import Ahead
 from pleinair.app.runs.signals import handling
 from pleinair.app.runs.store import Busy, Run
 from pleinair.app.texts import printable, printable_json
@@ -30,12 +31,12 @@ def execute(
     A run that another process works on is reported and skipped; Ctrl-C also cancels the runs that follow.
     """
     os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars of libraries would break the live view
-    endings = []
+    endings, ahead = [], Ahead(runs)
     with stopping_on_interrupt(*(run.id for run in runs)) as stopped:
         for run in runs:
             try:
                 # reopening a run would drop the request to cancel it
-                endings.append(_execute_one(run, as_json, reopen and not stopped.is_set(), remark))
+                endings.append(_execute_one(run, as_json, reopen and not stopped.is_set(), remark, ahead))
             except Busy as error:
                 say(error_lines(error), err=True, indent=10)
                 endings.append("busy")
@@ -46,19 +47,19 @@ def execute(
     leave(max(endings, key=CODES.__getitem__))
 
 
-def _execute_one(run: Run, as_json: bool, reopen: bool, remark: Callable[[Run], str]) -> str:
+def _execute_one(run: Run, as_json: bool, reopen: bool, remark: Callable[[Run], str], ahead: Ahead) -> str:
     from pleinair.app.api import answer, finish
     from pleinair.app.cli.live import LiveView
     from pleinair.app.cli.question import ask, how_to_answer
 
     with LiveView(run) as view:
-        result = finish(run, view.event, view.on_preview, reopen=reopen)
+        result = finish(run, view.event, view.on_preview, reopen=reopen, ahead=ahead)
     print_result(result, as_json)
     if text := remark(run):
         say(printable(text), err=True)
     if result.question and has_terminal() and not as_json:
         fields, files = ask(run, result.question)
-        return _execute_one(answer(run.id, fields, input_images=files), as_json, reopen, remark)
+        return _execute_one(answer(run.id, fields, input_images=files), as_json, reopen, remark, ahead)
     if result.question:
         say(how_to_answer(run), err=True)
     return result.outcome.ending

@@ -89,18 +89,20 @@ def _say_what_goes_on() -> None:
 
 
 def worker(idle: Idle = None) -> None:
-    """Execute queued runs, one after the other; several workers may share a home.
+    """Execute queued runs, one after the other, or one on each device of generator.devices.
+
+    Several workers may share a home.
 
     Ctrl-C or SIGTERM stops the worker after its current step, and the run goes on with the next worker; a
     second one stops it at once.
     """
     with explained():
         from pleinair.app.api import home, run_table
-        from pleinair.app.runs.worker import SIGNALS, stopped_by_signals, work
+        from pleinair.app.runs.worker import SIGNALS, runs_at_once, stopped_by_signals, work
 
         with stopped_by_signals(*SIGNALS) as stop:
             say("Waiting for queued runs (Ctrl-C stops it).", err=True)
-            work(run_table(), home(), stop, idle, _report)
+            work(run_table(), home(), stop, idle, _report, at_once=runs_at_once())
 
 
 def _report(run: Run) -> None:

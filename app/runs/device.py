@@ -1,8 +1,10 @@
-"""A device for one generator at a time, among all processes of this machine that share a home.
+"""Devices for one generator at a time, among all processes of this machine that share a home.
 
-Each process that waits has a numbered ticket, a file that it locks; the lowest live ticket has the device.
-The system unlocks the file of a process that dies. After a run its process keeps ticket and model for the
-next one, until another process wants the device. Not covered: programs other than this one.
+Each run that waits has a numbered ticket at a device, a file that its process locks; the lowest live ticket
+has the device. A run that may use several devices asks at the one with the fewest tickets, every second at
+one more, and takes the first that is free. The system unlocks the files of a process that dies. After a run
+its process keeps ticket and model for the next one, until another process wants the device. Not covered:
+programs other than this one.
 """
 
 from __future__ import annotations
@@ -10,47 +12,75 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from pleinair.app.engines import devices_of, has_process
 from pleinair.app.settings import Settings
+from pleinair.tools.worker.devices import lock_name
 
 LOCAL = ("in_context", "ip_adapter", "controlnet", "text_only")  # backends that load a model on this machine
 POLL = 0.25  # seconds between two looks at the tickets
+PATIENCE = 1.0  # seconds until a run that waits asks for one more of its devices
 
 
-def device_of(settings: Settings) -> str:
-    """Return the device that a generator needs for itself, "" for one on a server or in this process."""
+def needed_devices(settings: Settings) -> tuple[str, ...]:
+    """Return the devices of which a generator needs one, () for one on a server or in this process."""
     generator = settings.generator
-    if generator.backend not in LOCAL or not settings.worker.process:
-        return ""
-    return str(generator.arguments.get("device") or "auto")
+    if generator.backend not in LOCAL or not has_process(settings):
+        return ()
+    return devices_of(settings) or (str(generator.arguments.get("device") or "auto"),)
 
 
 @contextmanager
 def device_held(
-    folder: Path, device: str, wait: Callable[[int], None], unload: Callable[[], None] = lambda: None
-) -> Iterator[None]:
-    """Hold a device for the block, after those that asked for it before.
+    folder: Path,
+    devices: Sequence[str],
+    wait: Callable[[int], None],
+    unload: Callable[[str], None] = lambda device: None,
+) -> Iterator[str]:
+    """Hold one of some devices for the block, after those that asked for it before; yield its name.
 
     Args:
         folder: of the tickets, the same for all processes.
-        device: a torch device, or "auto".
+        devices: torch devices, or "auto".
         wait: called several times a second with the number of holders ahead; may raise.
-        unload: frees the device's memory; called after the block, once another process waits for the device.
+        unload: frees a device's memory; called after the block, once another process waits for the device.
     """
-    place = folder / device.replace(":", "-")
-    ticket = _kept_ticket(place) or _take_ticket(place)
+    places = {folder / lock_name(device).replace(":", "-"): device for device in devices}
+    tickets = dict[Path, FileLock]()
     try:
-        while ahead := _ahead(place, Path(ticket.lock_file)):
-            wait(ahead)
-            time.sleep(POLL)
-        yield
+        place = _first_free(list(places), tickets, wait)
+        yield places[place]
     finally:
-        _keep(place, ticket, unload)
+        for place, ticket in tickets.items():
+            device = places[place]
+            _keep(place, ticket, partial(unload, device))
+
+
+def _first_free(places: list[Path], tickets: dict[Path, FileLock], wait: Callable[[int], None]) -> Path:
+    """Return the first place that is free, with its ticket as the only one in `tickets`."""
+    started, by_load = time.monotonic(), list[Path]()
+    while True:
+        for place in places:  # also while this waits: another run of this process may have ended
+            if place not in tickets and (ticket := _kept_ticket(place)):
+                tickets[place] = ticket
+        by_load = by_load or sorted(places, key=lambda place: len(_tickets(place)))
+        if not tickets or time.monotonic() > started + PATIENCE * len(tickets):
+            unasked = [place for place in by_load if place not in tickets]
+            tickets.update({place: _take_ticket(place) for place in unasked[:1]})
+        ahead = {place: _ahead(place, Path(ticket.lock_file)) for place, ticket in tickets.items()}
+        free = next((place for place in tickets if not ahead[place]), None)
+        if free:
+            for place in [place for place in tickets if place != free]:
+                _release(tickets.pop(place))
+            return free
+        wait(min(ahead.values()))
+        time.sleep(POLL)
 
 
 class _Keeper(threading.Thread):

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.agent.state import UNTRACKED
-from pleinair.app.engines import backend_choices, build
+from pleinair.app.engines import backend_choices, build, devices_of, on_device
 from pleinair.app.parts import NO_PARTS, PROGRAM, Parts, has_own_retriever
 from pleinair.app.paths import Paths
+from pleinair.app.runs.ahead import Ahead
 from pleinair.app.runs.events import (
     Answered,
     Call,
@@ -67,6 +68,9 @@ class Work:
     values: dict[str, Any] = field(default_factory=dict)  # state of the last checkpoint
     models: dict[str, str] = field(default_factory=dict)
     numbers: set[int] = field(default_factory=set)  # of the attempts so far
+    device: str = ""  # that is held for the generator
+    ahead: Ahead | None = None  # images that runs of the same request have drawn for this one
+    spare_devices: bool = False  # whether another one may take over if the generator's process dies
     left_behind: threading.Event = field(default_factory=threading.Event)  # its thread may write no more
     calls: CallLog | None = None  # None: the messages of MLLM calls are not stored
 
@@ -196,16 +200,19 @@ def _build_context(work: Work) -> Context:
     store = ArtifactStore(work.folder / "pictures")
     for picture in work.request.input_images:
         store.adopt(picture, ArtifactStore(work.places.input_images))
+    settings = work.request.settings
     context = build(
-        work.request.settings,
+        on_device(settings, work.device) if work.device and devices_of(settings) else settings,
         work.places,
         store,
         on_step=StopCheck(work.check),
         on_index=_IndexProgress(work),
         parts=work.parts,
     )
-    work.models = _labels(work.request.settings)
+    work.models = _labels(settings)
     work.models["generator"] = started(context.generator, context.on_step).capabilities.id
+    if work.ahead and settings.budget.seconds is None:
+        context = replace(context, generator=work.ahead.sharing(context.generator))
     return replace(context, previews=work.on_preview is not None)
 
 

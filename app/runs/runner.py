@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import replace
 
 from pleinair.agent.approval.types import ApprovalRequest
-from pleinair.app.engines import DEVICE, import_libraries
+from pleinair.app.engines import device_lock, import_libraries
 from pleinair.app.parts import NO_PARTS, OwnParts, has_parts, require_parts
 from pleinair.app.paths import Paths
-from pleinair.app.runs.device import device_held, device_of
+from pleinair.app.runs.ahead import Ahead
+from pleinair.app.runs.device import device_held, needed_devices
 from pleinair.app.runs.endings import as_logged, as_requested, delivered, failure, set_encoder_id
 from pleinair.app.runs.events import Asked, EventLog, OnEvent, Progress
 from pleinair.app.runs.execution import End, Work, stored_state, stream
@@ -24,7 +26,9 @@ from pleinair.app.settings import OnPreview
 from pleinair.tools.deadline import RUN_WAIT, OutOfTime, deadline, finish_in_time
 from pleinair.tools.registry import resolve
 from pleinair.tools.types import Cancelled, Outcome, PleinairError, Refused, Usage
+from pleinair.tools.worker.worker import ProcessDied
 
+log = logging.getLogger(__name__)
 MOST_DEATHS = 3  # of the processes of a run, after which it is not tried again
 
 
@@ -38,6 +42,7 @@ def perform(
     reopen: bool = False,
     stop: threading.Event | None = None,
     parts: OwnParts | None = None,
+    ahead: Ahead | None = None,
 ) -> Run:
     """Run or continue a run until it ends, and return its row.
 
@@ -45,7 +50,8 @@ def perform(
     counts from this call, without the imports of libraries, and ends the run within 5 s more. Raises `Busy`
     or `LeaseLost` if another process has the run, `Finished` if it has ended, and `Released` after the step
     in which `stop` was set: the next call goes on from there. Raises `BadInput` for a run whose program has
-    not handed over its `parts`, which only end a run that is to be cancelled.
+    not handed over its `parts`, which only end a run that is to be cancelled. Runs of one request that are
+    performed one after the other share forward passes by `ahead`.
     """
     started = time.monotonic()
     request = read_request(run.request_json)
@@ -54,7 +60,7 @@ def perform(
     with runs, _traced(run.id, request, places), Lease(runs, run.id, reopen=reopen, stop=stop) as lease:
         with closing(EventLog(places.events(run.id), on_event)) as log:
             previews = on_preview if request.settings.output.previews else None
-            work = Work(run, request, places, lease, log, previews, checked)
+            work = Work(run, request, places, lease, log, previews, checked, ahead=ahead)
             work, end_of_work = _given_up(work) or _ended_by_person(work) or _run_on_device(work, started)
             if isinstance(end_of_work, ApprovalRequest):
                 work.write(Asked(question=end_of_work))
@@ -110,20 +116,30 @@ def _ended_by_person(work: Work) -> tuple[Work, Outcome] | None:
 
 
 def _run_on_device(work: Work, started: float) -> tuple[Work, End]:
-    """Run the graph while the generator's device is held; the wait for it counts no seconds."""
-    asked = time.monotonic()
+    """Run the graph while a device of the generator is held; the wait for it counts no seconds.
+
+    If the generator's process dies, the run goes on with its last step on another device of the settings.
+    """
+    devices = needed_devices(work.request.settings)
     try:
-        with _device_held(work):
-            return _run_in_time(work, started + time.monotonic() - asked)
+        while True:
+            asked, work.spare_devices = time.monotonic(), len(devices) > 1
+            try:
+                with _device_held(work, devices):
+                    return _run_in_time(work, started + time.monotonic() - asked)
+            except ProcessDied as error:
+                devices = tuple(device for device in devices if device != work.device)
+                log.warning("Run %s goes on with %s: %s", work.run.id, " or ".join(devices), error)
+            started = time.monotonic()
     except Cancelled as error:  # while it waited
         rest = replace(work, values=stored_state(work))
         return rest, failure("cancelled", error, rest)
 
 
 @contextmanager
-def _device_held(work: Work) -> Iterator[None]:
-    """Hold the device that the generator needs, if any; the number of runs ahead is logged."""
-    device, logged = device_of(work.request.settings), 0
+def _device_held(work: Work, devices: Sequence[str]) -> Iterator[None]:
+    """Hold a device that the generator needs, if any, as that of the work; the runs ahead are logged."""
+    logged = 0
 
     def wait(ahead: int) -> None:
         nonlocal logged
@@ -133,8 +149,12 @@ def _device_held(work: Work) -> Iterator[None]:
         logged = ahead
 
     folder = work.places.home / "devices"
-    with device_held(folder, device, wait, DEVICE.unload) if device else nullcontext():
+    with device_held(folder, devices, wait, _unload) if devices else nullcontext("") as work.device:
         yield
+
+
+def _unload(device: str) -> None:
+    device_lock(device).unload()
 
 
 def _run_in_time(work: Work, started: float) -> tuple[Work, End]:
@@ -173,6 +193,8 @@ def _run(work: Work) -> End:
     except OutOfTime as error:
         return failure("stopped", error, work, "seconds")
     except PleinairError as error:
+        if isinstance(error, ProcessDied) and work.spare_devices:
+            raise
         cancelled, refused = isinstance(error, Cancelled), isinstance(error, Refused)
         return failure("cancelled" if cancelled else "refused" if refused else "failed", error, work)
     except Exception as error:  # the only place where a bug becomes an outcome instead of a crash

@@ -1,4 +1,7 @@
-"""Worker: a process that executes queued runs, one after the other, until it is stopped."""
+"""Worker: a process that executes queued runs until it is stopped, one after the other.
+
+Where the settings name several devices, it executes as many runs at once, in threads.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pleinair.app.engines import devices_of
 from pleinair.app.paths import Paths
 from pleinair.app.runs.lease import Lease, Released
 from pleinair.app.runs.presence import present
 from pleinair.app.runs.runner import MOST_DEATHS, perform
 from pleinair.app.runs.signals import handling
 from pleinair.app.runs.store import Busy, Finished, LeaseLost, Run, Runs, Waiting
+from pleinair.app.settings import load
 from pleinair.tools.types import BadInput, Outcome, PleinairError
 
 POLL = 0.2  # seconds between two looks at the queue, where nobody tells of a new run
@@ -37,6 +43,7 @@ def work(
     *,
     look: threading.Event | None = None,
     tell: Callable[[], None] = lambda: None,
+    at_once: int = 1,
 ) -> None:
     """Execute queued runs until `stop` is set, or for `idle` seconds there was none.
 
@@ -48,35 +55,73 @@ def work(
         on_end: called with the row of each run that has ended, or waits for an approval.
         look: set by others when there is something new in the queue, or to end the pause before a stop.
         tell: called at every event and preview.
+        at_once: runs that are executed at the same time; see `runs_at_once`.
     """
     os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars of libraries would fill the log
-    worker, look, since = _Worker(runs, places, stop, tell), look or threading.Event(), time.monotonic()
+    worker, look = _Worker(runs, places, stop, tell), look or threading.Event()
+
+    def work_on() -> None:
+        try:
+            while not stop.is_set() and (idle is None or worker.idle_seconds() < idle):
+                if run := worker.execute_next():
+                    on_end(runs.get(run.id))
+                else:
+                    look.wait(POLL)
+                    look.clear()
+        except BaseException:
+            stop.set()  # the other threads end, too
+            raise
+
     with runs, present(places):
-        while not stop.is_set() and (idle is None or time.monotonic() - since < idle):
-            if run := worker.execute_next():
-                since = time.monotonic()
-                on_end(runs.get(run.id))
-            else:
-                look.wait(POLL)
-                look.clear()
+        if at_once == 1:
+            work_on()
+            return
+        with ThreadPoolExecutor(at_once, "runs") as threads:
+            for future in [threads.submit(work_on) for _ in range(at_once)]:
+                future.result()
+
+
+def runs_at_once() -> int:
+    """Return how many runs a worker executes at once: one for each device of the configured generator."""
+    return max(1, len(devices_of(load())))
 
 
 class _Worker:
     def __init__(self, runs: Runs, places: Paths, stop: threading.Event, tell: Callable[[], None]) -> None:
         self._runs, self._places, self._stop, self._tell = runs, places, stop, tell
+        self._lock = threading.Lock()  # of all that follows, which the threads share
         self._faults: Counter[str] = Counter()  # by run
         self._paused: dict[str, float] = {}  # runs, and until when
+        self._at_work: set[str] = set()  # runs that a thread has taken
+        self._since = time.monotonic()  # the end of the last run
+
+    def idle_seconds(self) -> float:
+        """Return how long there has been no run to execute."""
+        return 0.0 if self._at_work else time.monotonic() - self._since
 
     def execute_next(self) -> Run | None:
         """Execute the next run of the queue; return it if it was brought to its end or a question here."""
         run = self._next()
-        return run if run and self._execute(run) else None
+        if run is None:
+            return None
+        try:
+            has_ended = self._execute(run)
+            if has_ended:
+                self._since = time.monotonic()
+            return run if has_ended else None
+        finally:
+            self._at_work.discard(run.id)
 
     def _next(self) -> Run | None:
-        """Return the first run of the queue that is not paused."""
-        now = time.monotonic()
-        self._paused = {run: until for run, until in self._paused.items() if until > now}
-        return next((run for run in self._runs.queue() if run.id not in self._paused), None)
+        """Take the first run of the queue that is neither paused nor taken by another thread."""
+        with self._lock:
+            now = time.monotonic()
+            self._paused = {run: until for run, until in self._paused.items() if until > now}
+            waiting = (run for run in self._runs.queue() if run.id not in self._at_work | self._paused.keys())
+            run = next(waiting, None)
+            if run:
+                self._at_work.add(run.id)
+            return run
 
     def _execute(self, run: Run) -> bool:
         preview = self._places.run(run.id) / PREVIEW
@@ -103,8 +148,9 @@ class _Worker:
 
     def _count(self, run: Run, error: Exception) -> bool:
         """Count a fault outside of the steps; the run is tried again later, or fails, with True."""
-        self._faults[run.id] += 1
-        self._paused[run.id] = time.monotonic() + PAUSE
+        with self._lock:
+            self._faults[run.id] += 1
+            self._paused[run.id] = time.monotonic() + PAUSE
         if self._faults[run.id] < MOST_DEATHS and not isinstance(error, BadInput):
             return False
         reason = str(error) if isinstance(error, PleinairError) else f"{type(error).__name__}: {error}"
@@ -154,7 +200,8 @@ def main() -> None:
 
         threading.Thread(target=listen, daemon=True).start()
         try:
-            work(run_table(), home(), stop, look=look, tell=_teller(int(sys.argv[1])))
+            tell = _teller(int(sys.argv[1]))
+            work(run_table(), home(), stop, look=look, tell=tell, at_once=runs_at_once())
         except PleinairError as error:
             sys.exit(f"pleinair worker: {error}")
 

@@ -18,11 +18,11 @@ from typing_extensions import Unpack
 
 from pleinair.agent.state import IMAGE, MLLM_CALL, spending_limit
 from pleinair.app.api import find, home
-from pleinair.app.engines import DEVICE, build, check
+from pleinair.app.engines import build, check, device_lock, devices_of, on_device
 from pleinair.app.models.ready import require_ready
 from pleinair.app.parts import OwnParts, Parts, require_parts
 from pleinair.app.paths import Paths
-from pleinair.app.runs.device import device_held, device_of
+from pleinair.app.runs.device import device_held, needed_devices
 from pleinair.app.runs.request import DrawRequest, check_budget, read_request
 from pleinair.app.runs.store import Busy, Run
 from pleinair.app.settings import altered
@@ -260,14 +260,17 @@ class _Work:
 
     @contextmanager
     def _on_device(self) -> Iterator[None]:
-        device = device_of(self._plan.request.settings)
+        devices = needed_devices(self._plan.request.settings)
         folder = self._plan.places.home / "devices"
 
         def wait(ahead: int) -> None:
             check_deadline()
             self._tell("waiting for the device")
 
-        with device_held(folder, device, wait, DEVICE.unload) if device else nullcontext():
+        def unload(device: str) -> None:
+            device_lock(device).unload()
+
+        with device_held(folder, devices, wait, unload) if devices else nullcontext("") as self._device:
             yield
 
     def _context(self) -> Context:
@@ -275,6 +278,8 @@ class _Work:
         from pleinair.tools.worker.worker import started
 
         settings = self._plan.request.settings
+        if self._device and devices_of(settings):
+            settings = on_device(settings, self._device)
         stop = StopCheck(check_deadline)
         context = build(
             settings, self._plan.places, self._store, on_step=stop, on_index=no_callback, parts=self._parts

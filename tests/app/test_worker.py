@@ -12,7 +12,7 @@ from support import faulty_encoder, faulty_generator
 from support.worker_process import is_running
 
 from pleinair.app.api import cancel, draw, finish, submit
-from pleinair.app.engines import DEVICE, build_encoder, build_generator
+from pleinair.app.engines import build_encoder, build_generator, device_lock
 from pleinair.app.runs.results import Result
 from pleinair.app.settings import load, profiles
 from pleinair.tools.types import BadInput, Generator, Outcome
@@ -94,7 +94,7 @@ def test_a_run_whose_generator_hangs_at_the_start_is_cancelled(faulty: dict[str,
     settings = faulty | {"generator.fault": "asleep"}
     worker = build_generator(load(overrides=settings))
     assert isinstance(worker, Worker)
-    outcome = cancel_when(lambda: DEVICE.lock.locked(), "two things", settings)
+    outcome = cancel_when(lambda: device_lock("auto").lock.locked(), "two things", settings)
     assert (outcome.ending, worker.pid) == ("cancelled", None)
 
 

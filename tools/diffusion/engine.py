@@ -1,35 +1,44 @@
 """What all diffusers backends share: settings, loading, offloading, one call, step callbacks and stopping.
 
 Each way of conditioning is a subclass that declares its settings and pipeline classes, how references become
-arguments, and what it loads beside the pipeline. Not covered: several images a call, and worker processes.
+arguments, and what it loads beside the pipeline. Not covered: several images with references a call.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pleinair.tools.arguments import validated
 from pleinair.tools.callbacks import PreviewCallback
 from pleinair.tools.deadline import holding
 from pleinair.tools.diffusion import loading, memory
+from pleinair.tools.diffusion.encodings import MIB, Encodings
 from pleinair.tools.diffusion.families import INPAINTING, Family, Inpainting, find_family
 from pleinair.tools.diffusion.inpaint import PreparedRequest, prepare
-from pleinair.tools.diffusion.offload import Offloading, OffloadLevel, find_device, find_dtype
+from pleinair.tools.diffusion.offload import (
+    Offloading,
+    OffloadLevel,
+    find_device,
+    find_dtype,
+    is_out_of_memory,
+)
 from pleinair.tools.diffusion.previews import Previews
 from pleinair.tools.generate import check_request, check_size
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.model_files.hub import INDEX, ModelLocation
-from pleinair.tools.pocket.threads import one_thread
+from pleinair.tools.threads import limited_threads, step_threads
 from pleinair.tools.types import (
     BadInput,
     Capabilities,
@@ -41,6 +50,7 @@ from pleinair.tools.types import (
     Side,
     Steps,
 )
+from pleinair.tools.worker.devices import check_devices, cpu_sharers, list_devices
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,6 +60,7 @@ REQUEST_ARGUMENTS = frozenset(
     "callback_on_step_end".split()
 )
 PLACEHOLDER = "0" * 40  # a commit
+log = logging.getLogger(__name__)
 # beginnings of arguments that only act on references
 _REFERENCE_OPTIONS = (
     "control",
@@ -71,6 +82,11 @@ class DiffusersSettings(ModelLocation):
 
     pipeline: str = Field(default="", description="class of diffusers that generates")
     device: str = Field(default="cpu", description='torch device, or "auto" for CUDA, else MPS, else the CPU')
+    devices: Annotated[str, AfterValidator(check_devices)] = Field(
+        default="",
+        description='devices in place of `device`, each with a worker process: "all" GPUs, or such as '
+        '"cuda:0,cuda:1"; "cpu:0,cpu:1" are two processes on the CPU',
+    )
     dtype: Literal["", "float32", "bfloat16", "float16"] = Field(
         default="", description="number format; by default float32 on the CPU and bfloat16 elsewhere"
     )
@@ -93,12 +109,29 @@ class DiffusersSettings(ModelLocation):
     guidance_scale: Guidance = Field(default=3.5, description="in the argument that the class has for it")
     reference_size: int = Field(default=512, gt=0, description="longest side of a sent reference, in pixels")
     inpaint: bool = Field(default=True, description="inpaint boxes, if there is a class for it")
+    batch: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="images of one request that a forward pass makes at most, where they have no references "
+        "and memory has room; they may differ in their last bits from images made one by one",
+    )
+    encoding_cache: int = Field(
+        default=256, ge=0, description="MiB of encoded prompts and references that are used again; 0 for none"
+    )
     options: Mapping[str, Any] = Field(default={}, description="further arguments of the pipeline's call")
 
     @property
     def family(self) -> Family:
         """Return the family of the pipeline's class; raise `BadInput` for an unsupported one."""
         return find_family(self.families, self.pipeline)
+
+    @property
+    def own_device(self) -> str:
+        """Return the device of this process: `device` if `devices` lists it or is empty, else the first."""
+        if not self.devices or self.device in (names := list_devices(self.devices)):
+            return self.device
+        return names[0]
 
     @property
     def inpainting(self) -> Inpainting | None:
@@ -172,6 +205,7 @@ class DiffusersEngine(ABC):
         self._estimate: memory.MemoryEstimate | None = None
         # by class: the loaded one and those made from its parts
         self._pipelines: dict[str, Any] = {self.settings.pipeline: loaded.pipeline} if loaded else {}
+        self.encodings = Encodings(self.settings.encoding_cache * MIB)
         self._offloading: Offloading | None = None
         if loaded:
             self._offloading = Offloading(str(loaded.pipeline.device), levels=("whole",))
@@ -242,6 +276,7 @@ class DiffusersEngine(ABC):
             num_inference_steps=settings.num_inference_steps,
             draft_steps=settings.draft_steps,
             guidance_scale=settings.guidance_scale,
+            batch=settings.batch,
         )
 
     @property
@@ -263,10 +298,61 @@ class DiffusersEngine(ABC):
             OutOfMemory: it fits at no offload level of the device.
         """
         check_request(request, self.capabilities, len(images) - bool(request.inpaint))
-        with holding(self._lock), one_thread(self.settings.folder):
+        with self._ready() as offloading:
+            return offloading.retry(lambda: self._attempt(request, images, on_step))
+
+    def generate_batch(self, request: GenerateRequest, seeds: Sequence[int], on_step: OnStep) -> list[Image]:
+        """Generate the image of a request without references and those of further seeds in one forward pass.
+
+        Only the first is returned if the class has no batches, the estimate or the offload level leaves no
+        room for them, memory runs out, or one of them is blocked or overflows. Errors as of `generate`.
+        """
+        check_request(request, self.capabilities, len(request.references))
+        with self._ready() as offloading:
+            try:
+                if images := self._generate_together(request, (request.seed, *seeds), on_step, offloading):
+                    return images
+            except (ModelFault, Refused):
+                log.info("one image of a batch failed: one by one")
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                log.info("no room for a batch of %d: one by one", 1 + len(seeds))
+            return [offloading.retry(lambda: self._attempt(request, (), on_step))]
+
+    @contextmanager
+    def _ready(self) -> Iterator[Offloading]:
+        """Hold the pipeline for one call, on its device."""
+        with holding(self._lock):
             if self._offloading is None:
-                self._offloading = Offloading(find_device(self.settings.device), self.settings.memory)
-            return self._offloading.retry(lambda: self._generate(request, images, on_step))
+                self._offloading = Offloading(find_device(self.settings.own_device), self.settings.memory)
+            yield self._offloading
+
+    def _threads(self, pipeline: Any, request: GenerateRequest) -> AbstractContextManager[None]:
+        """Limit torch's threads on the CPU to what a step needs, and to the share of this process."""
+        if self._offloading is None or self._offloading.device != "cpu":
+            return nullcontext()
+        parameters = sum(part.numel() for part in _denoiser(pipeline).parameters())
+        side = pipeline.vae_scale_factor * self.family.patch  # of a token, in pixels
+        text = int(self.settings.call_options.get("max_sequence_length") or self.family.text_tokens)
+        tokens = text + (request.height // side) * (request.width // side)
+        return limited_threads(
+            step_threads(parameters * tokens, cpu_sharers(list_devices(self.settings.devices)))
+        )
+
+    def batch_size(self, request: GenerateRequest, offloading: Offloading) -> int:
+        """Return for how many images of a request memory has room, as far as known."""
+        return self.settings.batch if offloading.level == "whole" else 1
+
+    def _generate_together(
+        self, request: GenerateRequest, seeds: Sequence[int], on_step: OnStep, offloading: Offloading
+    ) -> list[Image]:
+        """Return the images of some seeds; none if they do not fit together."""
+        pipeline = self._place(PreparedRequest(request, ()), offloading)
+        has_batches = "num_images_per_prompt" in inspect.signature(type(pipeline).__call__).parameters
+        if not has_batches or len(seeds) > self.batch_size(request, offloading):
+            return []
+        return self._call(pipeline, PreparedRequest(request, ()), on_step, seeds)
 
     def choose_offload_level(self, prepared: PreparedRequest, offloading: Offloading) -> None:
         """Choose a level with room for the weights before they are placed, or raise `OutOfMemory`."""
@@ -293,7 +379,7 @@ class DiffusersEngine(ABC):
         if self.settings.compile:
             loading.check_compilable(self.source.require_files((INDEX,)))
         pipeline = self.open(self._fetch(), self._dtype(device))
-        denoiser = getattr(pipeline, "transformer", None) or pipeline.unet
+        denoiser = _denoiser(pipeline)
         if self.settings.attention_backend:
             loading.set_attention_backend(denoiser, self.settings.attention_backend)
         if self.settings.compile:
@@ -309,6 +395,7 @@ class DiffusersEngine(ABC):
         if self._placed_level != offloading.level:
             offloading.place(self._pipelines[main], self.family.resident)
             self._placed_level = offloading.level
+            self.encodings.clear()  # another level may round differently
         name = main if prepared.images else self.family.text_pipeline or main
         if prepared.base and self.inpainting:
             name = self.inpainting.pipeline
@@ -316,11 +403,28 @@ class DiffusersEngine(ABC):
             self._pipelines[name] = loading.convert_pipeline(self._pipelines[main], name)
         return self._pipelines[name]
 
+    def _attempt(self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep) -> Image:
+        """Generate; if memory runs out, once more without what is cached."""
+        try:
+            return self._generate(request, images, on_step)
+        except Exception as error:
+            if not (is_out_of_memory(error) and self.encodings.clear()):
+                raise
+        # outside of the handler, whose traceback holds the tensors
+        return self._generate(request, images, on_step)
+
     def _generate(self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep) -> Image:
         assert self._offloading is not None
         prepared = prepare(request, images) if request.inpaint else PreparedRequest(request, images)
         pipeline = self._place(prepared, self._offloading)
-        main = self._pipelines[self.settings.pipeline]
+        (image,) = self._call(pipeline, prepared, on_step)
+        return prepared.finish(image)
+
+    def _call(
+        self, pipeline: Any, prepared: PreparedRequest, on_step: OnStep, seeds: Sequence[int] = ()
+    ) -> list[Image]:
+        """Return what a placed pipeline makes of a request: one image, or one for each of several seeds."""
+        request, main = prepared.request, self._pipelines[self.settings.pipeline]
         unit = pipeline.vae_scale_factor * self.family.patch
         check_size(request.height, request.width, unit, self.settings.pipeline)
         arguments = {
@@ -329,15 +433,27 @@ class DiffusersEngine(ABC):
             **prepared.inpaint_arguments(self.inpainting, unit),
             **self.condition(pipeline, prepared.request, prepared.images),
         }
+        if len(seeds) > 1:
+            arguments["generator"] = [_noise(seed) for seed in seeds]
+            arguments["num_images_per_prompt"] = len(seeds)
         # a scheduler keeps state between calls, so each call gets its own
         pipeline.scheduler = type(pipeline.scheduler).from_config(pipeline.scheduler.config)
-        on_step(0, request.num_inference_steps)  # the model is loaded, and the first step begins
         try:
-            with _seeded_encoding(pipeline, request.seed), loading.library_warnings_off():
-                return prepared.finish(output_image(pipeline, pipeline(**arguments), self.capabilities.id))
+            with (
+                self._threads(main, request),
+                self.encodings.used_by(pipeline),
+                _seeded_encoding(pipeline, request.seed),
+                loading.library_warnings_off(),
+            ):
+                on_step(0, request.num_inference_steps)  # the model is loaded, and the first step begins
+                return output_images(pipeline, pipeline(**arguments), self.capabilities.id)
         finally:
             # what is still on the device, after a stop or when another class generated
             main.maybe_free_model_hooks()
+
+
+def _denoiser(pipeline: Any) -> Any:
+    return getattr(pipeline, "transformer", None) or pipeline.unet
 
 
 def _step_callback(on_step: OnStep, request: GenerateRequest, id: str) -> Callable[..., dict[str, Any]]:
@@ -355,10 +471,17 @@ def _step_callback(on_step: OnStep, request: GenerateRequest, id: str) -> Callab
         total = getattr(pipeline, "num_timesteps", None) or request.num_inference_steps
         on_step(step + 1, total)
         if previews and step + 1 < total:
-            previews(pipeline, tensors["latents"])
+            previews(pipeline, tensors["latents"][:1])  # of a batch the first image
         return tensors
 
     return after_step
+
+
+def _noise(seed: int) -> Any:
+    """Return a generator of noise on the CPU, which is the same for every device."""
+    import torch
+
+    return torch.Generator("cpu").manual_seed(seed)
 
 
 def _call_arguments(request: GenerateRequest, family: Family, on_step: OnStep, id: str) -> dict[str, Any]:
@@ -366,15 +489,12 @@ def _call_arguments(request: GenerateRequest, family: Family, on_step: OnStep, i
 
     `id` is the generator's, for error messages.
     """
-    import torch
-
     arguments: dict[str, Any] = {
         "prompt": request.prompt,
         "height": request.height,
         "width": request.width,
         "num_inference_steps": request.num_inference_steps,
-        # noise of the CPU's generator is the same on every device
-        "generator": torch.Generator("cpu").manual_seed(request.seed),
+        "generator": _noise(request.seed),
         "output_type": "np",
         "callback_on_step_end": _step_callback(on_step, request, id),
     }
@@ -416,13 +536,13 @@ def _seeded_encoding(pipeline: Any, seed: int) -> Iterator[None]:
             del pipeline.vae.encode
 
 
-def output_image(pipeline: Any, output: Any, id: str) -> Image:
-    """Return the image of an output; raise `ModelFault` for non-finite numbers, `Refused` if blocked."""
+def output_images(pipeline: Any, output: Any, id: str) -> list[Image]:
+    """Return the images of an output; raise `ModelFault` for non-finite numbers, `Refused` if blocked."""
     import numpy as np
 
     if any(getattr(output, "nsfw_content_detected", None) or ()):
         raise Refused(f"The safety checker of `{id}` blocked the image.")
     if not np.isfinite(output.images).all():
         raise ModelFault(f"`{id}` decoded to non-finite numbers.", "Try generator.dtype = 'float32'.")
-    image: Image = pipeline.image_processor.numpy_to_pil(output.images)[0]
-    return image
+    images: list[Image] = pipeline.image_processor.numpy_to_pil(output.images)
+    return images

@@ -151,6 +151,16 @@ class InContext(DiffusersEngine):
         if level != offloading.level:
             offloading.lower(level, estimate.describe(offloading.level, plan(None)))
 
+    def batch_size(self, request: GenerateRequest, offloading: Offloading) -> int:
+        """Return for how many images there is room by the estimate of their tokens, where there is one."""
+        known, size = self._known_memory(offloading.device), super().batch_size(request, offloading)
+        if known is None or not known[0].token_bytes:
+            return size
+        estimate, room = known
+        rule = self.settings.token_rule(estimate.unit)
+        tokens = rule.text + rule.count((request.width, request.height))
+        return max(1, min(size, estimate.max_tokens(offloading.level, room) // tokens))
+
     def _base_in_sequence(self, request: GenerateRequest) -> bool:
         return bool(request.inpaint and self.inpainting and self.inpainting.in_sequence)
 

@@ -22,17 +22,22 @@ class OutOfMemory(PleinairError):
 
 
 def find_device(name: str) -> str:
-    """Return a torch device; "auto" is CUDA, else MPS, else the CPU. Raise `BadInput` for an absent one."""
+    """Return a torch device; "auto" is CUDA, else MPS, else the CPU, and "cpu:1" is the CPU.
+
+    Raise `BadInput` for an absent one.
+    """
     import torch
 
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     devices = [device for device, is_available in available.items() if is_available]
     if name == "auto":
         return devices[0]
-    if name.partition(":")[0] not in devices:
+    kind, _, number = name.partition(":")
+    is_absent = kind == "cuda" and int(number or 0) >= torch.cuda.device_count()
+    if kind not in devices or is_absent:
         choices = ", ".join(["auto", *devices])
         raise BadInput(f"generator.device = {name!r}: not on this machine; wanted one of: {choices}")
-    return name
+    return "cpu" if name.startswith("cpu") else name
 
 
 def find_dtype(device: str, name: str = "") -> Any:

@@ -17,7 +17,15 @@ from pleinair.tools import registry
 from pleinair.tools.callbacks import ReportsOffloadLevels
 from pleinair.tools.realrag import Training, training_of
 from pleinair.tools.storage.artifacts import charged, original_of, spent_on, with_original
-from pleinair.tools.types import Cancelled, GenerateRequest, Generator, OnStep, PleinairError, Usage
+from pleinair.tools.types import (
+    BatchGenerator,
+    Cancelled,
+    GenerateRequest,
+    Generator,
+    OnStep,
+    PleinairError,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -114,12 +122,16 @@ def _generate(
     request: GenerateRequest,
     images: Sequence[PackedImage],
     previews: bool,
-) -> tuple[PackedImage, tuple[str, ...]]:
-    """Return an image and the offload levels."""
+    seeds: Sequence[int] = (),
+) -> tuple[list[PackedImage], tuple[str, ...]]:
+    """Return an image, perhaps those of further seeds, and the offload levels."""
     on_step: OnStep = _PreviewSender(pipe) if previews else _StepSender(pipe)
-    image = generator.generate(request, [unpack(image) for image in images], on_step)
+    if seeds and isinstance(generator, BatchGenerator):
+        results = generator.generate_batch(request, seeds, on_step)
+    else:
+        results = [generator.generate(request, [unpack(image) for image in images], on_step)]
     levels = tuple(generator.offload_levels) if isinstance(generator, ReportsOffloadLevels) else ()
-    return pack(image), levels
+    return [*map(pack, results)], levels
 
 
 def _sendable(error: Exception) -> Exception:

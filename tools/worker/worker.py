@@ -3,7 +3,7 @@
 The child is a fresh interpreter that holds one part and answers one call at a time. Parent and child take
 turns on one pipe, so the caller receives each step before the next one, and pixels and vectors are those of
 the same part in this process. The deadline and a `StopCallback` are checked four times a second, also while a
-model loads or a step hangs. Not covered: several processes for one part.
+model loads or a step hangs. A part on several devices is a worker for each of them, with a lock of its own.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ _Message = tuple[str, Any]
 _Facts = TypeVar("_Facts", bound=Capabilities | EncoderFacts)
 _Part = TypeVar("_Part")
 log = logging.getLogger(__name__)
+
+
+class ProcessDied(ModelFault):
+    """The process of a part crashed or was killed."""
 
 
 class WorkerOptions(Value):
@@ -158,7 +162,7 @@ class Worker(Generic[_Facts]):
         try:
             yield process
         except ChannelClosed:
-            raise ModelFault(f"{self._name} died while {doing}: {process.exit_cause()}.") from None
+            raise ProcessDied(f"{self._name} died while {doing}: {process.exit_cause()}.") from None
         finally:
             if process.busy:
                 process.close()
@@ -174,7 +178,7 @@ class Worker(Generic[_Facts]):
             self._facts = process.call(self._kind, self._backend, self._arguments, check=check)
             self._process = process
         except ChannelClosed:
-            raise ModelFault(f"{self._name} died while starting: {process.exit_cause()}.") from None
+            raise ProcessDied(f"{self._name} died while starting: {process.exit_cause()}.") from None
         finally:
             if self._process is None:
                 process.close()
@@ -210,9 +214,22 @@ class GeneratorWorker(Worker[Capabilities]):
                 what it raises stops the image. A `StopCallback` is also checked while waiting for the device.
 
         Raises:
-            ModelFault: the process crashed, with the cause; or it crashed twice at this request before.
+            ProcessDied: the process crashed, with the cause.
+            ModelFault: it crashed twice at this request before.
             PleinairError: what the generator raised, with its class and text.
         """
+        return self._generate(request, images, on_step)[0]
+
+    def generate_batch(self, request: GenerateRequest, seeds: Sequence[int], on_step: OnStep) -> list[Image]:
+        """Generate the image of a request without references and, where there is room, of further seeds.
+
+        Errors as of `generate`; of a generator without batches, only the first image.
+        """
+        return self._generate(request, (), on_step, seeds)
+
+    def _generate(
+        self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep, seeds: Sequence[int] = ()
+    ) -> list[Image]:
         key, check = request.model_dump_json(), stop_check(on_step)
         with self._device_lock.held_by(self, check):
             if self._crashes[key] >= _MAX_CRASHES:
@@ -222,18 +239,18 @@ class GeneratorWorker(Worker[Capabilities]):
                 )
             with self._running("generating", check) as process:
                 try:
-                    image = process.generate(request, images, on_step, self._grace)
+                    results = process.generate(request, images, on_step, self._grace, seeds)
                 except ChannelClosed:
                     self._crashes[key] += 1
                     raise
             self._crashes.pop(key, None)
-            return image
+            return results
 
 
 class EncoderWorker(Worker[EncoderFacts]):
     """Encoder in its own process; threads may share it, and take turns.
 
-    Methods raise `ModelFault` with the cause if the process crashed, `OutOfTime` at the deadline, which ends
+    Methods raise `ProcessDied` with the cause if the process crashed, `OutOfTime` at the deadline, which ends
     the process, and what the encoder raised, with its class and text.
     """
 
@@ -312,15 +329,20 @@ class WorkerProcess(ChildProcess):
         return self._result(self._receive(check))
 
     def generate(
-        self, request: GenerateRequest, images: Sequence[Image], on_step: OnStep, grace: float
-    ) -> Image:
-        """Generate one image; raise what either side raises."""
+        self,
+        request: GenerateRequest,
+        images: Sequence[Image],
+        on_step: OnStep,
+        grace: float,
+        seeds: Sequence[int] = (),
+    ) -> list[Image]:
+        """Generate one image, and perhaps those of further seeds; raise what either side raises."""
         self.busy, check, previews = True, stop_check(on_step), isinstance(on_step, PreviewCallback)
-        self._send((request, [pack(image) for image in images], previews))
+        self._send((request, [pack(image) for image in images], previews, seeds))
         while (message := self._next(check, on_step, grace))[0] in _AWAITS_REPLY:
             self._send(True)
-        image, self.offload_levels = self._result(message)
-        return unpack(image)
+        results, self.offload_levels = self._result(message)
+        return [*map(unpack, results)]
 
     def exit_cause(self) -> str:
         """Describe how the process ended."""

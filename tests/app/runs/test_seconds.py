@@ -32,7 +32,7 @@ from support.fault_server import Act, FaultServer, completion, error, playing, r
 from support.openai_server import proven
 
 from pleinair.app.api import finish, home, submit
-from pleinair.app.engines import DEVICE, build_generator, import_libraries, index_folder
+from pleinair.app.engines import build_generator, device_lock, import_libraries, index_folder
 from pleinair.app.runs.events import StepFinished, payloads, read
 from pleinair.app.settings import load
 from pleinair.tools.storage.artifacts import encode_png
@@ -219,13 +219,13 @@ def one_after_the_other(endings: Mapping[str, Future[Ending]]) -> None:
     for name, kind in ((name, IN_A_PROCESS[name]) for name in endings if name in IN_A_PROCESS):
         busy = name == "another worker has the device"
         if busy:
-            DEVICE.lock.acquire()
+            device_lock("auto").lock.acquire()
         try:
             endings[name].set_result(run(name, kind))
         except BaseException as error:  # noqa: B036  # raised by the test of this kind
             endings[name].set_exception(error)
         if busy:
-            DEVICE.lock.release()
+            device_lock("auto").lock.release()
         worker = build_generator(load(overrides=dict(kind.settings)))
         assert isinstance(worker, Worker)
         worker.close()

@@ -14,7 +14,7 @@ from support import tiny_pipelines as tiny
 from support.generator_requests import REFERENCES, draw, loaded_pipeline, make_request
 
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.diffusion.engine import output_image
+from pleinair.tools.diffusion.engine import output_images
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.offload import (
     Offloading,
@@ -153,7 +153,7 @@ def break_weights(engine: InContext, part: str) -> None:
 def test_a_blocked_image_is_a_refusal() -> None:
     output = SimpleNamespace(images=np.zeros((1, 8, 8, 3)), nsfw_content_detected=[True])
     with pytest.raises(Refused, match="safety checker of `x`"):
-        output_image(None, output, "x")
+        output_images(None, output, "x")
 
 
 def test_a_guidance_scale_is_refused_by_a_class_without_guidance(tmp_path: Path) -> None:

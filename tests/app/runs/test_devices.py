@@ -1,0 +1,184 @@
+"""Several devices: a worker process on each, as many runs at once, and nothing is lost or drawn twice.
+
+Both devices are the CPU, in two real processes with a tiny pipeline.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import tiny_pipelines as tiny
+
+from pleinair.app.api import draw, enqueue, home, run_table
+from pleinair.app.engines import build_generator, on_device
+from pleinair.app.runs.events import Ended, Event, Progress, StepFinished, payloads, read
+from pleinair.app.runs.store import Run
+from pleinair.app.runs.worker import runs_at_once, work
+from pleinair.app.settings import load
+from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.types import BadInput, Outcome
+from pleinair.tools.worker.worker import Worker
+
+DEVICES = ("cpu:0", "cpu:1")
+STEPS = 6
+WAIT = 120  # seconds until a test fails in which something waits for ever
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return settings of a tiny generator on two devices; its two processes serve all tests of this file."""
+    folder = tiny.save(tiny.klein, tmp_path_factory.mktemp("klein"))
+    text = {"max_sequence_length": 24, "text_encoder_out_layers": [0, 1]}
+    size = {"height": 32, "width": 32, "num_inference_steps": STEPS}
+    table = {"backend": "in_context", "folder": str(folder), "devices": ",".join(DEVICES), **text, **size}
+    return {f"generator.{name}": value for name, value in table.items()}
+
+
+def worker_on(model: dict[str, Any], device: str) -> Worker[Any]:
+    generator = build_generator(on_device(load(overrides=model), device))
+    assert isinstance(generator, Worker)
+    return generator
+
+
+@pytest.fixture
+def settings(place: Path, model: dict[str, Any]) -> dict[str, Any]:
+    return model
+
+
+def queued(settings: dict[str, Any], *clients: str) -> list[Run]:
+    """Queue a run for each client, in this order, all with the same seed."""
+    return [
+        enqueue("a finch", client=client, graph="direct", seed=7, overrides=settings)[0] for client in clients
+    ]
+
+
+def pixels(run: Run) -> bytes:
+    (step,) = [step for step in payloads(read(home().events(run.id)), StepFinished) if step.attempts]
+    store = ArtifactStore(home().run(run.id) / "pictures")
+    return store.open(step.attempts[0].picture).tobytes()
+
+
+def steps_of(run: Run) -> list[Event]:
+    """Return the events of a run's diffusion steps, without the one that says that the model is loaded."""
+    events = read(home().events(run.id))
+    return [event for event in events if isinstance(event.data, Progress) and event.data.done]
+
+
+class Meeting:
+    """Callback of a worker that lets the first two images wait for each other at their first steps."""
+
+    def __init__(self, runs: list[Run], then: Callable[[], None] = lambda: None) -> None:
+        self._runs, self._barrier = runs, threading.Barrier(2, then)
+        self._met, self.first = threading.local(), set[str]()
+
+    def __call__(self) -> None:
+        if getattr(self._met, "done", False) or self._barrier.broken or len(self.first) == 2:
+            return
+        drawn = [run for run in self._runs if steps_of(run)]
+        if drawn:
+            self._met.done = True
+            self._barrier.wait(WAIT)
+            self.first.update(run.id for run in self._runs if steps_of(run))
+
+
+def work_off(tell: Callable[[], None]) -> None:
+    work(run_table(), home(), threading.Event(), 0.3, tell=tell, at_once=2)
+
+
+def require_one_image_each(runs: list[Run]) -> None:
+    """Check that every run has one attempt and one end, and that all have the same pixels."""
+    for run in runs:
+        events = read(home().events(run.id))
+        attempts = [attempt for step in payloads(events, StepFinished) for attempt in step.attempts]
+        assert len(attempts) == len(payloads(events, Ended)) == 1
+        assert run_table().get(run.id).status == "unchecked"
+    assert len({pixels(run) for run in runs}) == 1
+
+
+def test_two_runs_are_drawn_at_once_and_clients_take_turns(settings: dict[str, Any]) -> None:
+    runs = queued(settings, "a", "a", "a", "b")
+    meeting = Meeting(runs)
+    work_off(meeting)
+    assert meeting.first == {runs[0].id, runs[3].id}
+    (begin, end), (other_begin, other_end) = (
+        (steps[0].at, steps[-1].at) for steps in (steps_of(runs[0]), steps_of(runs[3]))
+    )
+    assert begin < other_end and other_begin < end
+    pids = {worker_on(settings, device).pid for device in DEVICES}
+    assert len(pids) == 2 and None not in pids
+    require_one_image_each(runs)
+
+
+def test_a_killed_process_leaves_its_run_to_the_other_device(
+    settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = queued(settings, "a", "b", "c")
+    victim = worker_on(settings, DEVICES[0])
+    victim.greet()
+
+    def kill() -> None:
+        assert victim.pid
+        os.kill(victim.pid, signal.SIGKILL)
+
+    work_off(Meeting(runs, kill))
+    require_one_image_each(runs)
+    assert "goes on with cpu:1: The process of" in caplog.text
+    assert "died while generating: it was ended by SIGKILL" in caplog.text
+
+
+def test_a_cancelled_run_frees_its_device(settings: dict[str, Any]) -> None:
+    runs = queued(settings, "a", "b", "c")
+    work_off(Meeting(runs, lambda: run_table().request_cancel(runs[0].id) and None))
+    assert run_table().get(runs[0].id).status == "cancelled"
+    require_one_image_each(runs[1:])
+
+
+def test_the_images_of_a_request_are_shared_by_the_devices(settings: dict[str, Any]) -> None:
+    threads = set[str]()
+
+    def on_event(event: Event) -> None:
+        threads.add(threading.current_thread().name)
+
+    results = draw("a finch", graph="direct", seed=7, num_images=3, overrides=settings, on_event=on_event)
+    assert [result.outcome.ending for result in results] == ["unchecked"] * 3
+    apart = {result.outcome.best.picture.sha256 for result in results if result.outcome.best}
+    assert len(apart) == 3 and len(threads) == 2
+    alone = draw("a finch", graph="direct", seed=8, overrides=settings | {"generator.devices": ""}).outcome
+    assert isinstance(alone, Outcome) and alone.best and results[1].outcome.best
+    assert alone.best.picture == results[1].outcome.best.picture
+    for device in DEVICES:
+        worker_on(settings, device).close()
+
+
+@pytest.mark.parametrize(
+    ("devices", "message"),
+    [
+        ("cuda", "'cuda' is no device; accepted: 'all', or names such as 'cuda:0,cuda:1'"),
+        ("cpu:0,cpu:0", "a device is listed twice"),
+        ("all", "no CUDA device on this machine"),
+    ],
+)
+def test_unusable_devices_are_refused_before_anything_is_written(
+    settings: dict[str, Any], devices: str, message: str
+) -> None:
+    import torch
+
+    if devices == "all" and torch.cuda.is_available():
+        pytest.skip("a machine with a GPU")
+    with pytest.raises(BadInput, match=message):
+        enqueue("a finch", client="a", overrides=settings | {"generator.devices": devices})
+    assert not run_table().newest(1)
+
+
+def test_a_worker_executes_as_many_runs_at_once_as_there_are_devices(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert runs_at_once() == 1
+    monkeypatch.setenv("PLEINAIR_GENERATOR__DEVICES", "cpu:0,cpu:1,cpu:2")
+    assert runs_at_once() == 3
