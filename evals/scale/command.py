@@ -18,6 +18,10 @@ from typing import Any
 MODULES = {
     "mllm": ("pleinair.evals.scale.mllm", "MLLM calls and tokens of our loop against ImageRAG's flow"),
     "startup": ("pleinair.evals.scale.startup", "a cold and a warm run of the pocket engines, by phases"),
+    "attempts": (
+        "pleinair.evals.scale.attempts",
+        "attempts with cached encodings, batches of seeds, and threads, as ratios",
+    ),
 }
 
 
