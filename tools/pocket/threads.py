@@ -10,5 +10,5 @@ PREFIX = "pocket/"  # of the folders of these models in the settings
 
 
 def one_thread(folder: str) -> AbstractContextManager[None]:
-    """Let torch use one thread in a block if `folder` is a pocket model's; the numbers are the same."""
+    """Let torch use one thread in a block if `folder` is a pocket model's."""
     return limited_threads(1) if folder.startswith(PREFIX) else nullcontext()

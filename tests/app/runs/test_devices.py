@@ -134,7 +134,11 @@ def test_a_killed_process_leaves_its_run_to_the_other_device(
 
 def test_a_cancelled_run_frees_its_device(settings: dict[str, Any]) -> None:
     runs = queued(settings, "a", "b", "c")
-    work_off(Meeting(runs, lambda: run_table().request_cancel(runs[0].id) and None))
+
+    def cancel() -> None:
+        run_table().request_cancel(runs[0].id)
+
+    work_off(Meeting(runs, cancel))
     assert run_table().get(runs[0].id).status == "cancelled"
     require_one_image_each(runs[1:])
 

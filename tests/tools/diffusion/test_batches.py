@@ -36,8 +36,8 @@ def pixels(images: list[Any]) -> list[np.ndarray]:
 @pytest.mark.parametrize("pipeline", CLASSES)
 def test_a_batch_has_the_images_of_its_seeds(pipeline: str, tmp_path: Path) -> None:
     make, options = tiny.TEXT_ONLY[pipeline]
-    folder, size = str(tiny.save(make, tmp_path)), {"height": 32, "width": 32}
-    engine = TextOnly(folder, pipeline=pipeline, options=options, batch=3, **size)
+    folder = str(tiny.save(make, tmp_path))
+    engine = TextOnly(folder, pipeline=pipeline, options=options, batch=3, height=32, width=32)
     assert isinstance(engine, BatchGenerator) and engine.capabilities.batch == 3
     calls = list[tuple[int, int]]()
     images = pixels(engine.generate_batch(make_request(seed=4), SEEDS, lambda *step: calls.append(step)))
@@ -52,7 +52,7 @@ def test_a_batch_has_the_images_of_its_seeds(pipeline: str, tmp_path: Path) -> N
 @pytest.fixture
 def klein(tmp_path: Path) -> Callable[..., InContext]:
     folder = str(tiny.save(tiny.klein, tmp_path))
-    text = {"max_sequence_length": 24, "text_encoder_out_layers": (0, 1)}
+    text: dict[str, Any] = {"max_sequence_length": 24, "text_encoder_out_layers": (0, 1)}
     return lambda **settings: InContext(folder, height=32, width=32, batch=3, **text, **settings)
 
 
