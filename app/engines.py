@@ -49,6 +49,7 @@ from pleinair.tools.types import (
     Generator,
     Hit,
     ImageOptions,
+    NoLibrary,
     PleinairError,
     Retriever,
     Scorer,
@@ -134,6 +135,8 @@ def for_pocket(settings: Settings) -> Settings:
 
 def check(settings: Settings) -> None:
     """Raise `BadInput` for unusable backends, arguments or libraries; builds nothing and writes nothing."""
+    from pleinair.tools.retrieval.roots.opening import WANTED, addresses_of
+
     devices_of(settings)
     for kind, choice in backend_choices(settings).items():
         if kind == "generator" and settings.image != ImageOptions():
@@ -144,8 +147,11 @@ def check(settings: Settings) -> None:
     if settings.crossmodal.adaptor:
         require_adaptor(locate(settings.crossmodal.adaptor, "crossmodal.adaptor"))
     for folder in settings.library.folders:
-        if not Path(folder).expanduser().is_dir():
-            raise BadInput(f"library.folder = {folder!r}: no such folder; accepted: a folder, or 'pocket'")
+        try:
+            addresses_of(folder)
+        except NoLibrary:
+            accepted = f"{WANTED}, or 'pocket'"
+            raise BadInput(f"library.folder = {folder!r}: no such folder; accepted: {accepted}") from None
     for reader in settings.library.readers:
         if reader not in (readers := names("reader")):
             hint = did_you_mean(reader, readers)
@@ -384,7 +390,7 @@ def _open_scorer(settings: Settings, places: Paths, on_index: OnProgress) -> Sco
     library = open_library(settings, places)
 
     def stamp(id: str) -> str:
-        return f"{library.path(id)}\n{library.items[id].stamp}"
+        return f"{library.location(id)}\n{library.items[id].stamp}"
 
     cache = places.cache / "adaptor-tokens.sqlite"
     return open_adaptor(settings.crossmodal.adaptor, encoder, library.picture, cache, stamp)
@@ -446,6 +452,7 @@ def open_library(settings: Settings, places: Paths, on_progress: OnProgress = no
         index_folder(settings, places),
         library_folders(settings, places),
         readers=settings.library.readers,
+        cache=places.cache / "libraries",
         captions=places.captions,
         max_pixels=settings.library.max_pixels,
     )
@@ -466,17 +473,17 @@ def read_library(settings: Settings, places: Paths, on_progress: OnProgress = no
     )
 
 
-def library_folders(settings: Settings, places: Paths) -> tuple[Path, ...]:
-    """Return the library's folders; the pocket library is written to the cache on first use.
+def library_folders(settings: Settings, places: Paths) -> tuple[str, ...]:
+    """Return the library's folders and URLs; the pocket library is written to the cache on first use.
 
     Raise `BadInput` where no library is set.
     """
     if settings.library.folder == POCKET:
         from pleinair.tools.pocket.library import cached_library
 
-        return (cached_library(places.cache),)
+        return (str(cached_library(places.cache)),)
     require_library(settings)
-    return tuple(map(Path, settings.library.absolute().folders))
+    return settings.library.absolute().folders
 
 
 def require_library(settings: Settings) -> None:
@@ -486,6 +493,11 @@ def require_library(settings: Settings) -> None:
             f"library.folder: not set; the profile {settings.profile!r} needs a folder of your own images",
             "Pass --library FOLDER, or set it in pleinair.toml; `--graph direct` needs none.",
         )
+
+
+def index_exists(settings: Settings, places: Paths) -> bool:
+    """Return whether there is an index of the library under the encoder, current or not."""
+    return (index_folder(settings, places) / "manifest.json").is_file()
 
 
 def index_folder(settings: Settings, places: Paths) -> Path:

@@ -46,6 +46,7 @@ from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.retrieval.licenses import Licenses
+from pleinair.tools.retrieval.roots.addresses import address_of, is_url
 from pleinair.tools.storage.files import checked_path
 from pleinair.tools.types import Approve, BadInput, Budget, ImageOptions, Value
 from pleinair.tools.worker.worker import WorkerOptions
@@ -125,7 +126,7 @@ class LibraryChoice(Value):
         """Return the same library with absolute paths without links, so that it has one name."""
         if not self.folders:
             return self
-        places = dict.fromkeys(os.path.realpath(os.path.expanduser(folder)) for folder in self.folders)
+        places = dict.fromkeys(map(address_of, self.folders))
         return self.model_copy(update={"folder": _one_or_more(list(places))})
 
 
@@ -408,7 +409,10 @@ def _checked(layers: Sequence[Layer]) -> Settings:
     paths = {"paths.home": (settings.paths.home,), "paths.out": (settings.paths.out,)}
     for key, texts in (paths | {"library.folder": settings.library.folders}).items():
         for text in texts:
-            checked_path(text, key)
+            if is_url(text):
+                address_of(text)
+            else:
+                checked_path(text, key)
     return settings
 
 

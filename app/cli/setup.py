@@ -40,14 +40,14 @@ def setup(
     """
     from pleinair.app.settings import load
     from pleinair.app.setup import settings_path, settings_text, write_settings
-    from pleinair.tools.retrieval.library import canonical
+    from pleinair.tools.retrieval.roots.opening import addresses_of
 
     quiet()
     with explained():
         if profile:
             load(profile)  # an unknown profile is an error before anything is written
         if library:
-            canonical(library)  # and so is a folder that does not exist
+            addresses_of(library)  # and so is a folder that does not exist
         proposal, path = _proposal(profile, library or ""), settings_path()
         text = settings_text(proposal, path)
         typer.echo(f"\n{path}:\n\n{indent(text, '    ')}")

@@ -94,7 +94,7 @@ class Catalogue:
 
     def key(self, item: Item) -> str:
         """Return the name of an image's content in addresses: a SHA-256 of its file, size and time."""
-        path = self.library.path(item.id)
+        path = self.library.location(item.id)
         return sha256(f"{path}\n{item.size}\n{item.mtime_ns}".encode("utf-8", "surrogateescape")).hexdigest()
 
     @cached_property

@@ -154,7 +154,7 @@ class OpenLibrary:
             SearchHit(
                 hit=hit,
                 accepted=None if threshold is None else is_match(hit, threshold),
-                file=str(self.catalogue.library.path(hit.id)),
+                file=self.catalogue.library.location(hit.id),
             )
             for hit in retrieval.hits
         )

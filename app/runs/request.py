@@ -16,11 +16,12 @@ from pleinair.app.engines import (
     check,
     declared_capabilities,
     encoder_training,
+    index_exists,
     require_library,
     sampling_capabilities,
 )
 from pleinair.app.parts import declared, has_own_retriever
-from pleinair.app.paths import Paths
+from pleinair.app.paths import Paths, places
 from pleinair.app.runs.edits import has_input, require_edits, require_image_file
 from pleinair.app.runs.notes import Note
 from pleinair.app.runs.prices import require_prices
@@ -239,14 +240,17 @@ def check_budget(budget: Budget) -> None:
 
 
 def _check_library(settings: Settings, graph: str) -> None:
-    from pleinair.tools.retrieval.library import WANTED, has_pictures
+    from pleinair.tools.retrieval.roots.addresses import is_url
+    from pleinair.tools.retrieval.roots.opening import WANTED, has_images
 
     if has_own_retriever(settings):
         return
     if graph != DIRECT:
         require_library(settings)
     library = settings.library
-    if library.folders and not has_pictures(library.folders):
+    if any(map(is_url, library.folders)) and index_exists(settings, places(settings.paths.home)):
+        return  # listing a URL costs more than a run may for a check
+    if library.folders and not has_images(library.folders):
         raise BadInput(f"library.folder = {library.folder!r}: no images in it; accepted: {WANTED}")
 
 

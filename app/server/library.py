@@ -123,7 +123,7 @@ def image_page(request: Request, id: Id) -> HTMLResponse:
     catalogue, item = library.catalogue, library.catalogue.get(id)
     uses = [run for run in site_of(request).retrieved.all().runs if id in run.used]
     values: dict[str, Any] = {"catalogue": catalogue, "item": item, "like": LIKE}
-    values |= {"uses": uses[:MOST_RUNS], "use_count": len(uses), "file": catalogue.library.path(id)}
+    values |= {"uses": uses[:MOST_RUNS], "use_count": len(uses), "file": catalogue.library.location(id)}
     values["changed"] = datetime.fromtimestamp(item.mtime_ns / 1e9).astimezone()
     return _page(request, "library_image.html", **values)
 

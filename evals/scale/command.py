@@ -17,6 +17,7 @@ from typing import Any
 
 MODULES = {
     "mllm": ("pleinair.evals.scale.mllm", "MLLM calls and tokens of our loop against ImageRAG's flow"),
+    "sources": ("pleinair.evals.scale.sources", "images in tar, Parquet and Arrow against files"),
     "startup": ("pleinair.evals.scale.startup", "a cold and a warm run of the pocket engines, by phases"),
     "attempts": (
         "pleinair.evals.scale.attempts",

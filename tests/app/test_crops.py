@@ -117,6 +117,6 @@ def test_a_pocket_library_of_another_format_is_not_used(place: Path, monkeypatch
     settings = load(overrides={"library.folder": "pocket"})
     monkeypatch.setattr("pleinair.tools.pocket.library.write_library", lambda path: path.mkdir(parents=True))
     (folder,) = library_folders(settings, places(str(place / "home")))
-    assert folder.name.endswith(f"-{FORMAT}") and folder.is_dir()
+    assert folder.endswith(f"-{FORMAT}") and Path(folder).is_dir()
     monkeypatch.setattr("pleinair.tools.pocket.library.FORMAT", FORMAT + 1)
     assert library_folders(settings, places(str(place / "home"))) != (folder,)

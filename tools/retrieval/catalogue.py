@@ -41,6 +41,7 @@ CREATE TABLE items (
     tags TEXT NOT NULL,
     captioned_by TEXT NOT NULL,
     caption_model TEXT NOT NULL,
+    place TEXT NOT NULL,
     sha256 TEXT NOT NULL,
     width INTEGER NOT NULL,
     height INTEGER NOT NULL,
@@ -55,7 +56,9 @@ CREATE UNIQUE INDEX items_id ON items (id);
 CREATE UNIQUE INDEX items_row ON items (row) WHERE row IS NOT NULL;
 CREATE INDEX items_license ON items (license, row);
 """
-_ITEM = "id, size, mtime_ns, caption, license, source, author, boxes, tags, captioned_by, caption_model"
+_ITEM = (
+    "id, size, mtime_ns, caption, license, source, author, boxes, tags, captioned_by, caption_model, place"
+)
 _FILE = "id, sha256, size, mtime_ns, notes, width, height, reason"
 _CHUNK = 1000  # items read at a time
 _Record = tuple[Any, ...]
@@ -314,7 +317,7 @@ def _fill(
     connection.execute("PRAGMA journal_mode = OFF")
     connection.execute("PRAGMA synchronous = OFF")
     connection.executescript(_SCHEMA)
-    marks = ", ".join("?" * 19)
+    marks = ", ".join("?" * 20)
     connection.executemany(f"INSERT INTO items VALUES ({marks})", _records(items, files, checks))
     connection.executescript(_INDEXES)
     ((count, usable, captions),) = connection.execute(
@@ -339,7 +342,7 @@ def _records(
             *(item.id, item.size, item.mtime_ns, item.caption, item.license, item.source, item.author),
             json.dumps({name: list(box) for name, box in item.boxes.items()}) if item.boxes else "",
             json.dumps(item.tags) if item.tags else "",
-            *(item.captioned_by, item.caption_model, file.sha256, file.width, file.height),
+            *(item.captioned_by, item.caption_model, item.place, file.sha256, file.width, file.height),
             json.dumps(file.notes),
             file.reason if isinstance(file, Skipped) else "",
             checks[file.sha256] if is_usable else None,

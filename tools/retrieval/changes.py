@@ -4,7 +4,7 @@ A folder's time changes when a file in it is added, removed, renamed or replaced
 place keeps its folder's time and changes its own. So the times of the folders are compared, and of the files
 that readers have read, and of the images themselves, up to `CHECKED` of each. Not covered: in larger
 libraries, images that are written in place; a walk notices them, as `pleinair index` makes, and an image that
-is used is compared in any case.
+is used is compared in any case; and images at URLs, of which only a walk notices changes.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from pydantic import ValidationError
 
 from pleinair.tools import registry
 from pleinair.tools.retrieval.catalogue import open_catalogue
-from pleinair.tools.retrieval.library import Folders, Library, Stamps, by_prefix, canonical
+from pleinair.tools.retrieval.library import Library, Stamps
 from pleinair.tools.retrieval.manifest import check_files, load_manifest
+from pleinair.tools.retrieval.roots.opening import Folders, addresses_of, by_prefix
 from pleinair.tools.storage.files import stamp_of, write_whole
 from pleinair.tools.types import BadInput, PleinairError, Value
 
@@ -46,13 +47,19 @@ def save_stamps(folder: Path, catalogue: str, stamps: Stamps) -> None:
 
 
 def current_library(
-    folder: Path, folders: Folders, *, readers: Sequence[str], captions: Path | None, max_pixels: int
+    folder: Path,
+    folders: Folders,
+    *,
+    readers: Sequence[str],
+    cache: Path | None = None,
+    captions: Path | None,
+    max_pixels: int,
 ) -> Library | None:
     """Return the library from its catalogue beside an index, None where it is missing or may be outdated.
 
     The arguments are those of `Library.open`; raises `NoLibrary` for a folder that does not exist.
     """
-    roots = by_prefix(canonical(folders))
+    addresses = by_prefix(addresses_of(folders))
     try:
         manifest = load_manifest(folder)
         check_files(folder, manifest)
@@ -63,13 +70,13 @@ def current_library(
     except (BadInput, OSError, ValidationError):
         return None
     facts = catalogue.facts
-    is_same = facts["folders"] == {prefix: str(root) for prefix, root in roots.items()}
+    is_same = facts["folders"] == addresses
     is_same &= facts["max_pixels"] == max_pixels and _reads_alike(facts["readers"], readers)
     if captions:
         stored.files.setdefault(str(captions), None)
     if not is_same or not _are_unchanged(stored):
         return None
-    library = Library.of_catalogue(catalogue)
+    library = Library.of_catalogue(catalogue, cache)
     return library if _has_unchanged_images(library) else None
 
 
@@ -86,7 +93,7 @@ def _are_unchanged(stored: _Stored) -> bool:
 def _has_unchanged_images(library: Library) -> bool:
     if len(library.items) > CHECKED:
         return True
-    return all(stamp_of(library.path_of(id)) == item.stamp for id, item in library.items.items())
+    return all(library.is_current(item) for item in library.items.values() if library.is_local(item))
 
 
 def _first(values: dict[str, T]) -> dict[str, T]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pleinair.tools.images.reading import BadPicture, read_bytes
+from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.realrag import training_of
 from pleinair.tools.retrieval.index import Index, require_encoder
 from pleinair.tools.retrieval.library import Library
@@ -66,8 +66,9 @@ class IndexRetriever:
 
     def open(self, id: str) -> Image:
         """Read an image; raise `BadPicture` if its content is no longer the one that was indexed."""
-        if not self._library.is_current(id):
-            data = read_bytes(self._library.path(id))
+        item = self._library.item(id)
+        if not self._library.is_current(item):
+            data = self._library.read(item)
             if hashlib.sha256(data).hexdigest() != self._index.sha256(id):
                 raise BadPicture(f"`{id}` has changed since it was indexed.")
         return self._library.picture(id)

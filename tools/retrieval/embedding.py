@@ -24,7 +24,7 @@ from uuid import uuid4
 import numpy as np
 
 from pleinair.tools.deadline import check_deadline
-from pleinair.tools.images.reading import NOTES, BadPicture, ReadOptions, is_blank, read_bytes
+from pleinair.tools.images.reading import NOTES, BadPicture, ReadOptions, is_blank
 from pleinair.tools.images.sandbox import read_with_notes
 from pleinair.tools.retrieval.item import Item
 from pleinair.tools.retrieval.library import Library
@@ -148,7 +148,7 @@ def _read_ahead(
 def _read(library: Library, item: Item, embedded: Embedded, options: ReadOptions) -> _Read:
     facts: dict[str, Any] = {"id": item.id, "sha256": "", "size": item.size, "mtime_ns": item.mtime_ns}
     try:
-        data = read_bytes(library.path(item.id), options)
+        data = library.read(item, options)
         facts["sha256"] = hashlib.sha256(data).hexdigest()
         if facts["sha256"] in embedded.vectors:
             return File(**facts), None

@@ -28,6 +28,7 @@ class Item:
     tags: tuple[str, ...] = ()
     captioned_by: str = ""  # name of the reader that supplied the caption
     caption_model: str = ""  # name of the MLLM that wrote the caption; "": none did
+    place: str = ""  # inside a container, as `roots.root` has it; "": a file of its own
 
     @property
     def stamp(self) -> tuple[int, int]:

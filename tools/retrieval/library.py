@@ -1,14 +1,13 @@
 """Folders of images as a library: the files, what readers know about them, and the problems with either.
 
-The images are found by `walk`, and described by the readers of the entry point group `pleinair.reader`: from
-tables, files beside the images, the files themselves, and names. Not covered: images inside tables and
-archives, and data sets by name.
+The images are found below `roots`: folders, containers of images in them or by themselves, and URLs. They
+are described by the readers of the entry point group `pleinair.reader`: from tables, rows, files beside the
+images, the files themselves, and names. Not covered: compressed archives, and data sets by name.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
@@ -21,19 +20,28 @@ from typing import TYPE_CHECKING, Any
 from pleinair.tools import registry
 from pleinair.tools.callbacks import no_callback, stop_check
 from pleinair.tools.images.limits import MAX_PIXELS
-from pleinair.tools.images.reading import MAX_SIDE, SUFFIXES, BadPicture, ReadOptions
+from pleinair.tools.images.reading import FULL, MAX_SIDE, BadPicture, ReadOptions, file_bytes, read_bytes
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.retrieval.catalogue import Catalogue, Items
 from pleinair.tools.retrieval.item import Item
 from pleinair.tools.retrieval.readers.folder import MAX_PROBLEMS, Description, Folder, Problem, Reader
-from pleinair.tools.retrieval.walk import RAW, Listing, has_image, list_folders
+from pleinair.tools.retrieval.roots.local import LocalRoot
+from pleinair.tools.retrieval.roots.opening import (
+    WANTED,
+    Folders,
+    addresses_of,
+    by_prefix,
+    contents_of,
+    root_of,
+)
+from pleinair.tools.retrieval.roots.root import Containers, Contents, Root
+from pleinair.tools.retrieval.walk import RAW
 from pleinair.tools.storage.files import stamp_of
 from pleinair.tools.types import BadInput, NoLibrary, PleinairError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-WANTED = f"a folder of images ({', '.join(SUFFIXES)}), with or without captions"
 REFERENCE_SIDE = 1024  # pixels; generators work at about this size
 _KINDS = {  # of facts, as `Source` counts them
     "caption": "captions",
@@ -41,7 +49,6 @@ _KINDS = {  # of facts, as `Source` counts them
     "boxes": "boxes",
     "tags": "tags",
 }
-Folders = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +81,21 @@ class Library:
     tells it from the others.
     """
 
-    def __init__(self, folders: Mapping[str, Path], max_pixels: int = MAX_PIXELS) -> None:
-        """Take the folders by the beginnings of the ids of their images; `open` fills in the contents."""
-        self._folders = dict(folders)
+    def __init__(
+        self, addresses: Mapping[str, str], max_pixels: int = MAX_PIXELS, cache: Path | None = None
+    ) -> None:
+        """Take folders, containers and URLs by the beginnings of the ids of their images.
+
+        `open` fills in the contents; `cache` is the folder for what is slow to read.
+        """
+        self._addresses = dict(addresses)
+        self._roots: dict[str, Root] = {
+            prefix: root_of(address, cache) for prefix, address in addresses.items()
+        }
+        self._containers = {prefix: Containers(root) for prefix, root in self._roots.items()}
         self.max_pixels = max_pixels  # of an image, as `ReadOptions.max_pixels`
-        self.folders = tuple(folders.values())
+        # those on this machine
+        self.folders = tuple(root.path for root in self._roots.values() if isinstance(root, LocalRoot))
         self.items: Mapping[str, Item] = MappingProxyType({})  # by id, in their order
         self.problems: tuple[Problem, ...] = ()  # at most `MAX_PROBLEMS`
         self.problem_count = 0
@@ -107,7 +124,7 @@ class Library:
         """List the images below one or several folders and what is known about them.
 
         Args:
-            folders: one or more; one inside another counts once.
+            folders: folders, containers and URLs, one or more; one inside another counts once.
             readers: their names, the first takes precedence; empty: all installed ones by their ranks.
             cache: folder for what is slow to read from the images themselves.
             captions: file of the captions that an MLLM has written.
@@ -116,21 +133,22 @@ class Library:
                 `StopCallback` while the folders are listed.
 
         Raises:
-            NoLibrary: a folder does not exist, or there are no images.
-            BadInput: a reader is unknown.
+            NoLibrary: a folder does not exist, a URL cannot be listed, or there are no images.
+            BadInput: a reader is unknown, or a URL is not accepted.
             BrokenPlugin: a reader fails.
         """
-        library = cls(by_prefix(canonical(folders)), max_pixels)
-        listings = list_folders(library.folders, stop_check(on_progress))
-        if not any(listing.images for listing in listings):
+        library = cls(by_prefix(addresses_of(folders)), max_pixels, cache)
+        contents = contents_of(library._roots, cache, stop_check(on_progress))
+        if not any(content.listing.images for content in contents.values()):
             raise NoLibrary(f"No images in {library.title}; accepted: {WANTED}.")
         by_name = _readers(readers)
         counts = {name: Counter[str]() for name in by_name}
-        for (prefix, root), listing in zip(library._folders.items(), listings, strict=True):
-            folder = Folder(root, listing.images, listing.others, cache, on_progress, captions)
+        for prefix, content in contents.items():
+            root, listing = Path(content.root.address), content.listing
+            folder = Folder(root, listing.images, listing.others, cache, on_progress, captions, content)
             for problem in sorted(listing.problems, key=str):
                 folder.report(problem)
-            library._add(prefix, folder, _describe(folder, by_name, counts), listing)
+            library._add(prefix, folder, _describe(folder, by_name, counts), content)
         library.items = MappingProxyType(dict(sorted(library.items.items())))
         library.readers = tuple(by_name)
         sources = (Source(name, **count) for name, count in counts.items())
@@ -140,10 +158,10 @@ class Library:
         return library
 
     @classmethod
-    def of_catalogue(cls, catalogue: Catalogue) -> Library:
+    def of_catalogue(cls, catalogue: Catalogue, cache: Path | None = None) -> Library:
         """Return the library that a catalogue was written of, without reading its folders."""
         facts = catalogue.facts
-        library = cls({prefix: Path(root) for prefix, root in facts["folders"].items()}, facts["max_pixels"])
+        library = cls(facts["folders"], facts["max_pixels"], cache)
         library.catalogue, library.items = catalogue, Items(catalogue)
         library.problems = tuple(Problem(**problem) for problem in facts["problems"])
         library.sources = tuple(Source(**source) for source in facts["sources"])
@@ -155,7 +173,7 @@ class Library:
     def facts(self) -> dict[str, Any]:
         """Return what a catalogue states of the library as a whole; `of_catalogue` reads it."""
         return {
-            "folders": {prefix: str(root) for prefix, root in self._folders.items()},
+            "folders": self._addresses,
             "max_pixels": self.max_pixels,
             "problems": [asdict(problem) for problem in self.problems],
             "problem_count": self.problem_count,
@@ -173,7 +191,7 @@ class Library:
         """Return a checksum of the images' names, sizes, times and metadata, and of the problems."""
         if self.catalogue:
             return str(self.catalogue.facts["digest"])
-        digest = hashlib.sha256(repr((self._folders, self.part_name, self.max_pixels)).encode())
+        digest = hashlib.sha256(repr((self._addresses, self.part_name, self.max_pixels)).encode())
         digest.update(repr((self.problems, self.problem_count, self.sources, self.readers)).encode())
         digest.update(repr((self.left_out, self.left_out_count, sorted(self.others.items()))).encode())
         for item in self.items.values():
@@ -182,13 +200,13 @@ class Library:
 
     @property
     def folder(self) -> Path:
-        """Return the first folder."""
+        """Return the first folder on this machine."""
         return self.folders[0]
 
     @property
     def title(self) -> str:
         """Return the folders for a message."""
-        return " and ".join(map(str, self.folders))
+        return " and ".join(self._addresses.values())
 
     def part(self, ids: Iterable[str], name: str) -> Library:
         """Return the library of some of the images, under a name for its index; unknown ids are ignored."""
@@ -204,34 +222,75 @@ class Library:
         A large image is reduced as far as its shorter side stays `side` pixels or more, and that of its
         smallest box too. 0: not reduced.
         """
-        path = self.path(id)
-        smallest = min((min(x1 - x0, y1 - y0) for x0, y0, x1, y1 in self.items[id].boxes.values()), default=1)
+        item = self.item(id)
+        smallest = min((min(x1 - x0, y1 - y0) for x0, y0, x1, y1 in item.boxes.values()), default=1)
+        options = ReadOptions(min(round(side / smallest), MAX_SIDE), self.max_pixels)
         try:
-            return read_untrusted(path, ReadOptions(min(round(side / smallest), MAX_SIDE), self.max_pixels))
+            return read_untrusted(self.read(item, options), options)
         except BadPicture as error:
             raise BadPicture(f"`{id}`: {error}") from error
 
+    def item(self, id: str) -> Item:
+        """Return an image with its metadata; raise `BadInput` for an id that is not in the library."""
+        try:
+            return self.items[id]
+        except KeyError:
+            raise BadInput(f"No image `{id}` in the library {self.title}.") from None
+
+    def read(self, item: Item, options: ReadOptions = FULL) -> bytes:
+        """Return an image's file, wherever it is; raise `BadPicture` as `read_bytes` does."""
+        prefix, path = self._place_of(item.id)
+        if self.is_local(item):
+            return read_bytes(Path(self.location(item.id)), options)
+        limit = options.max_bytes + 1
+        try:
+            if item.place:
+                data = self._containers[prefix].read(path, item.place, limit)
+            else:
+                data = self._roots[prefix].read(path, limit)
+        except OSError:
+            raise BadPicture("the file cannot be opened") from None
+        return file_bytes(data, options) if len(data) == limit else data
+
+    def location(self, id: str) -> str:
+        """Return the path or URL of an image; inside a container it goes on with the name there."""
+        prefix, path = self._place_of(id)
+        return f"{self._addresses[prefix]}/{path}"
+
     def path(self, id: str) -> Path:
-        """Return an image's file; raise `BadInput` for an id that is not in the library."""
-        if id not in self.items:
-            raise BadInput(f"No image `{id}` in the library {self.title}.")
-        return self.path_of(id)
+        """Return an image's file; raise `BadInput` for an unknown id, and if there is no such file."""
+        if not self.is_local(self.item(id)):
+            raise BadInput(f"`{id}` of {self.title} is no file of its own on this machine.")
+        return Path(self.location(id))
 
-    def path_of(self, id: str) -> Path:
-        """Return where the file of an image of the library is, without looking whether it has the image."""
-        prefix = next(prefix for prefix in self._folders if id.startswith(prefix))
-        return self._folders[prefix] / id.removeprefix(prefix)
+    def is_current(self, item: Item) -> bool:
+        """Return whether an image's file, or its container, still has the size and the time that it had."""
+        prefix, path = self._place_of(item.id)
+        if not item.place:
+            return self._roots[prefix].stamp(path) == item.stamp
+        stamp = self._containers[prefix].stamp(path, item.place)
+        return stamp is not None and stamp[1] == item.mtime_ns
 
-    def is_current(self, id: str) -> bool:
-        """Return whether an image's file still has the size and the time that it had."""
-        return stamp_of(self.path(id)) == self.items[id].stamp
+    def is_local(self, item: Item) -> bool:
+        """Return whether an image is a file of its own on this machine."""
+        return not item.place and isinstance(self._roots[self._place_of(item.id)[0]], LocalRoot)
+
+    def _place_of(self, id: str) -> tuple[str, str]:
+        """Return the prefix of an image's root and its path there."""
+        prefix = next(prefix for prefix in self._roots if id.startswith(prefix))
+        return prefix, id.removeprefix(prefix)
 
     def _add(
-        self, prefix: str, folder: Folder, facts: Mapping[str, dict[str, Any]], listing: Listing
+        self, prefix: str, folder: Folder, facts: Mapping[str, dict[str, Any]], content: Contents
     ) -> None:
         """Add the contents of a folder under the ids that they have in the library."""
-        stamps = {image: stamp_of(f"{folder.root}/{image}") for image in folder.images}
-        new = [Item(f"{prefix}{image}", *stamp, **facts[image]) for image, stamp in stamps.items() if stamp]
+        listing = content.listing
+        stamps = {image: content.stamp(image) for image in folder.images}
+        new = [
+            Item(f"{prefix}{image}", *stamp, **facts[image], place=content.place(image))
+            for image, stamp in stamps.items()
+            if stamp
+        ]
         self.items = {**self.items, **{item.id: item for item in new}}
         problems = (replace(problem, file=f"{prefix}{problem.file}") for problem in folder.problems)
         self.problems = (*self.problems, *problems)[:MAX_PROBLEMS]
@@ -244,40 +303,15 @@ class Library:
         unread = [PurePosixPath(file) for file in folder.files if file not in folder.used]
         self.others.update(path.suffix.lower() or path.name for path in unread)
         self.stamps.folders.update(listing.folders)
-        paths = [f"{folder.root}/{file}" for file in folder.files if file in folder.used]
-        self.stamps.files.update({path: stamp_of(path) for path in paths})
-
-
-def has_pictures(folders: Folders) -> bool:
-    """Return whether a library of the folders would have an image; the walk ends at the first."""
-    return has_image(canonical(folders))
-
-
-def canonical(folders: Folders) -> tuple[Path, ...]:
-    """Return the folders as absolute paths without links, each once and none inside another.
-
-    Raise `NoLibrary` for one that does not exist.
-    """
-    paths = [folders] if isinstance(folders, str | Path) else folders
-    roots = [Path(os.path.realpath(Path(path).expanduser())) for path in paths]
-    for path, root in zip(paths, roots, strict=True):
-        if not root.is_dir():
-            raise NoLibrary(f"No folder {path}; accepted: {WANTED}.")
-    unique = dict.fromkeys(roots)
-    return tuple(root for root in unique if not any(parent in unique for parent in root.parents))
+        if isinstance(content.root, LocalRoot):
+            used = [file for file in folder.files if file in folder.used and not content.place(file)]
+            paths = [f"{folder.root}/{file}".rstrip("/") for file in (*used, *content.stamps)]
+            self.stamps.files.update({path: stamp_of(path) for path in paths})
 
 
 def raw_files(library: Library) -> int:
     """Return the number of files of cameras' raw formats, which are not read."""
     return sum(count for ending, count in library.others.items() if ending in RAW)
-
-
-def by_prefix(roots: Sequence[Path]) -> dict[str, Path]:
-    """Return folders by what their images' ids begin with: "" for one, else paths' ends that differ."""
-    if len(roots) == 1:
-        return {"": roots[0]}
-    depth = next(n for n in range(1, 1000) if len({root.parts[-n:] for root in roots}) == len(roots))
-    return {f"{PurePosixPath(*root.parts[-depth:])}/".lstrip("/"): root for root in roots}
 
 
 def _readers(names: Sequence[str]) -> dict[str, Reader]:

@@ -31,7 +31,7 @@ sys.addaudithook(_count)
 
 def large(folder: Path, count: int) -> Library:
     """Return a library of many images, none of which there is."""
-    library = Library({"": folder})
+    library = Library({"": str(folder)})
     items = (Item(f"{number:05}.jpg", 9, number, caption=f"bird {number}") for number in range(count))
     library.items = {item.id: item for item in items}
     return library

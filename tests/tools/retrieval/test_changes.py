@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from support.colour_encoder import ColourEncoder, build, paint, write_squares
 
+from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.retrieval import changes
 from pleinair.tools.retrieval.changes import current_library, save_stamps
-from pleinair.tools.retrieval.library import Folders, Library
+from pleinair.tools.retrieval.library import Library
+from pleinair.tools.retrieval.roots.opening import Folders
 from pleinair.tools.storage.files import stamp_of
 from pleinair.tools.types import NoLibrary
 
@@ -104,7 +106,7 @@ def test_an_unchanged_library_is_not_walked_through(
         raise AssertionError("the folders were walked through")
 
     options: dict[str, Any] = {"readers": (), "captions": None, "max_pixels": scanned.max_pixels}
-    monkeypatch.setattr("pleinair.tools.retrieval.library.list_folders", fail)
+    monkeypatch.setattr("pleinair.tools.retrieval.roots.local.list_folders", fail)
     library = current_library(index_folder, folder, **options)
     assert library and dict(library.items) == dict(scanned.items)
     assert library.digest == scanned.digest
@@ -170,8 +172,10 @@ def test_of_a_large_library_no_image_is_looked_at(
         return stamp_of(path)
 
     monkeypatch.setattr(changes, "stamp_of", look)
-    library = current(folder, index_folder)
-    assert library and not any(path.endswith(".png") for path in looked)
+    monkeypatch.setattr("pleinair.tools.retrieval.roots.local.stamp_of", look)
+    options: dict[str, Any] = {"readers": (), "captions": None, "max_pixels": MAX_PIXELS}
+    library = current_library(index_folder, folder, **options)
+    assert looked and library and not any(path.endswith(".png") for path in looked)
     write_in_place(folder)
     assert current(folder, index_folder) is not None  # a walk notices it, or its use
-    assert not library.is_current("red.png")
+    assert not library.is_current(library.items["red.png"])

@@ -222,7 +222,7 @@ def test_an_index_is_opened_and_searched_without_reading_its_library(
     def fail(*_: object) -> None:
         raise AssertionError("the folders were read")
 
-    monkeypatch.setattr("pleinair.tools.retrieval.library.list_folders", fail)
+    monkeypatch.setattr("pleinair.tools.retrieval.roots.local.list_folders", fail)
     index = Index.open(index_folder, ColourEncoder())
     library = Library.of_catalogue(index.catalogue)
     assert dict(library.items) == dict(scanned.items) and list(library.items) == list(scanned.items)

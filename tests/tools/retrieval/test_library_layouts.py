@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from pleinair.tools.registry import BrokenPlugin
-from pleinair.tools.retrieval.library import Library, Source, canonical, has_pictures
+from pleinair.tools.retrieval.library import Library, Source
 from pleinair.tools.retrieval.licenses import spdx
 from pleinair.tools.retrieval.readers.folder import Description, Folder, name_key
 from pleinair.tools.retrieval.readers.names import subject_of
+from pleinair.tools.retrieval.roots.opening import addresses_of, has_images
 from pleinair.tools.types import BadInput
 
 _BUFFER = io.BytesIO()
@@ -597,8 +598,8 @@ def test_a_library_has_one_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ".",
         root / "a" / ".." / ".",
     ]
-    assert {canonical(path) for path in paths} == {(root,)}
-    assert canonical([root / "a", tmp_path / "link", root]) == (root,)
+    assert {addresses_of(path) for path in paths} == {(str(root),)}
+    assert addresses_of([root / "a", tmp_path / "link", root]) == (str(root),)
 
 
 def test_several_folders_are_one_library(tmp_path: Path) -> None:
@@ -617,7 +618,7 @@ def test_several_folders_are_one_library(tmp_path: Path) -> None:
     assert library.title == f"{one} and {two}"
     with pytest.raises(BadInput, match="No folder .*nowhere"):
         Library.open([one, tmp_path / "nowhere"])
-    assert has_pictures([one, two]) and not has_pictures(write(tmp_path / "empty", {"notes.txt": ""}))
+    assert has_images([one, two]) and not has_images(write(tmp_path / "empty", {"notes.txt": ""}))
 
 
 def test_a_link_from_one_folder_into_another_is_inside_the_library(tmp_path: Path) -> None:

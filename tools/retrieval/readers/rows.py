@@ -20,7 +20,7 @@ _CREDITS = {
 class RowColumns:
     """Reader of the rows whose images containers hold; a problem's line is the number of a row."""
 
-    rank = 9
+    rank = 15
 
     def read(self, folder: Folder) -> Iterator[Description]:
         """Yield what the other columns of a row say of its image."""

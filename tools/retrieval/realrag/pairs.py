@@ -120,9 +120,9 @@ def has_captions(examples: Iterable[Example]) -> bool:
 
 def pairs_by_table(library: Library) -> list[Pair]:
     """Use the classes in the tables of a library written from a data set; [] for any other library."""
-    folder = library.folder
-    if len(library.folders) > 1 or not (folder / MARK).is_file():
+    if len(library.folders) != 1 or not (library.folder / MARK).is_file():
         return []
+    folder = library.folder
     pairs = list[Pair]()
     for table in sorted(folder.rglob(TABLE)):
         below = table.parent.relative_to(folder).as_posix()

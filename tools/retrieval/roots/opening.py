@@ -9,8 +9,9 @@ from pathlib import Path, PurePosixPath
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.images.reading import SUFFIXES as IMAGE_SUFFIXES
 from pleinair.tools.retrieval.containers.container import SUFFIXES
+from pleinair.tools.retrieval.roots.addresses import address_of, is_url, require_driver
 from pleinair.tools.retrieval.roots.local import LocalRoot, list_local
-from pleinair.tools.retrieval.roots.remote import RemoteRoot, checked_url, is_url
+from pleinair.tools.retrieval.roots.remote import RemoteRoot
 from pleinair.tools.retrieval.roots.root import Contents, Root
 from pleinair.tools.retrieval.walk import Listing, has_image
 from pleinair.tools.types import NoLibrary
@@ -30,16 +31,11 @@ def addresses_of(folders: Folders) -> tuple[str, ...]:
     texts = [str(folder) for folder in ([folders] if isinstance(folders, str | Path) else folders)]
     unique = dict.fromkeys(map(address_of, texts))
     for text, address in zip(texts, map(address_of, texts), strict=True):
-        if not is_url(address) and not os.path.isdir(address) and not _is_container(address):
+        if is_url(address):
+            require_driver(address)
+        elif not os.path.isdir(address) and not _is_container(address):
             raise NoLibrary(f"No folder {text}; accepted: {WANTED}.")
     return tuple(address for address in unique if not any(parent in unique for parent in _parents(address)))
-
-
-def address_of(folder: str) -> str:
-    """Return a folder as an absolute path without links, a URL as `checked_url` does."""
-    if is_url(folder):
-        return checked_url(folder)
-    return os.path.realpath(os.path.expanduser(folder.removeprefix("file://").removeprefix("local://")))
 
 
 def root_of(address: str, cache: Path | None = None) -> Root:

@@ -28,7 +28,7 @@ from pleinair.tools.retrieval.containers.listing import Stamp
 from pleinair.tools.retrieval.readers.folder import Problem, is_printable
 from pleinair.tools.retrieval.roots.read_cache import ReadCache
 from pleinair.tools.retrieval.walk import PAUSE, Listing, is_left_out, may_be_image
-from pleinair.tools.types import BadInput, NoLibrary, PleinairError
+from pleinair.tools.types import NoLibrary, PleinairError
 
 T = TypeVar("T")
 _BLOCK = 4 * 2**20  # bytes of a container fetched at once
@@ -37,7 +37,6 @@ _WHOLE = 64 * 2**20  # bytes of a file that is fetched and kept as a whole
 _THREADS = 16  # requests at once
 _FRESH = 60.0  # seconds that the answer about one file counts
 _WAITS = (0.5, 2.0)  # seconds before the tries after the first one
-_LOCAL = ("file", "local")
 _TIMES = ("mtime", "LastModified", "last_modified", "updated", "created", "Last-Modified")
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5", "version_id")
 _FINAL = (
@@ -50,42 +49,11 @@ _FINAL = (
 )
 
 
-def is_url(folder: str) -> bool:
-    """Return whether a library's folder is a URL of other places than this machine."""
-    return "://" in folder and urlsplit(folder).scheme not in _LOCAL
-
-
-def checked_url(url: str) -> str:
-    """Return a URL in canonical form; raise `BadInput` for one that is not accepted. Nothing is asked."""
-    from fsspec import get_filesystem_class
-    from fsspec.registry import known_implementations
-
-    scheme, _, rest = url.partition("://")
-    host = rest.partition("/")[0]
-    if "::" in url or "@" in host or "?" in rest or "#" in rest:
-        raise BadInput(
-            f"{scheme}://{host.rpartition('@')[2]}: a library's URL has no user, password, query or `::`.",
-            "Credentials come from the environment, as the driver of the storage documents it.",
-        )
-    try:
-        get_filesystem_class(scheme)
-    except ValueError:
-        raise BadInput(
-            f"{scheme}://: no such storage; accepted: s3, gs, http, https, and others of fsspec."
-        ) from None
-    except ImportError:
-        advice = known_implementations.get(scheme, {}).get("err", f"Install fsspec's driver for {scheme}.")
-        raise BadInput(
-            f"{scheme}:// needs a package that is not installed.", f"{advice}.".replace("..", ".")
-        ) from None
-    return f"{scheme}://{rest.rstrip('/')}"
-
-
 class RemoteRoot:
     """Files below a URL; nothing is asked before the first use."""
 
     def __init__(self, address: str, cache: Path | None = None) -> None:
-        """Take a URL by `checked_url`, and the folder of what was read; None: nothing is kept."""
+        """Take a URL by `address_of`, and the folder of what was read; None: nothing is kept."""
         self.address = address
         self._cache = ReadCache(cache) if cache else None
         self._stamps: dict[str, tuple[float, Stamp | None]] = {}  # with the time until which they count
@@ -166,7 +134,7 @@ class RemoteRoot:
     def _connection(self) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
 
-        files, root = url_to_fs(checked_url(self.address))
+        files, root = url_to_fs(self.address)
         return files, str(root).rstrip("/")
 
     @property
