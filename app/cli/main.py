@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -54,6 +57,36 @@ for command in (chat, serve, worker, judge, mcp, index, doctor, setup, trust, se
     app.command()(command)
 
 
+YOUNG_OBJECTS = 50_000  # between two collections; Python's own 700 spend a fifth of a start on them
+
+
+def console() -> None:
+    """Run the command line in a process of its own, which ends with it."""
+    gc.set_threshold(YOUNG_OBJECTS)
+    try:
+        main()
+    except SystemExit as end:
+        _exit_quickly(end.code)
+
+
+def _exit_quickly(code: object) -> NoReturn:
+    """Exit without taking the modules apart, which takes a fifth of a short run once torch is imported.
+
+    Exit functions run. Where a thread has to be awaited, or `code` is a message, Python exits its own way.
+    """
+    others = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    if all(thread.daemon for thread in others) and (code is None or isinstance(code, int)):
+        atexit._run_exitfuncs()
+        _flush()
+        os._exit(code or 0)
+    sys.exit(code)  # type: ignore[arg-type]
+
+
+def _flush() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
 def main() -> None:
     """Run the command line; a deprecated name is reported once, in one line."""
     from pleinair.app.settings import Renamed
@@ -77,6 +110,7 @@ def main() -> None:
         except SystemExit as end:
             send_remaining_traces()
             _exit_at_once_if_blocked(end.code)
+            _flush()
             raise
 
 
@@ -99,8 +133,7 @@ def _exit_at_once_if_blocked(code: object) -> None:
     from pleinair.tools.deadline import is_blocked
 
     if is_blocked():
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
@@ -122,4 +155,4 @@ def root(
 
 
 if __name__ == "__main__":
-    main()
+    console()
