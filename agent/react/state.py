@@ -25,6 +25,7 @@ from pleinair.agent.state import ImageInput, by_concept, changed
 from pleinair.tools.types import Concept, Outcome, Reference, Retrieval, Value
 
 Message = dict[str, Any]  # as LangChain dumps one
+MOST_REQUESTS = 16  # of a thread's earlier ones that the model reads; each is repeated in every run of a chat
 _NOTE = "pleinair_note"  # marks a message that the graph wrote and neither user nor model
 
 
@@ -50,7 +51,7 @@ class ReactInput(ImageInput):
     """
 
     messages: Annotated[list[Message], append_messages] = Field(default_factory=list)  # the conversation
-    turns: list[Turn] = Field(default_factory=list)  # the thread's earlier requests
+    turns: list[Turn] = Field(default_factory=list)  # the last request, and the last that has an image
     retrievals: Annotated[list[Retrieval], by_concept] = Field(default_factory=list)  # of the whole thread
     vetoes: list[str] = Field(default_factory=list)  # ids of hits that are never used
     pins: list[Pin] = Field(default_factory=list)  # concepts that are bound to a hit
@@ -110,7 +111,8 @@ def archive_request(state: ReactState) -> dict[str, Any]:
     """Return the update that turns a finished request into a turn, and its messages into a summary.
 
     The user's messages stay; the calls and results are dropped: what came of them is in the turn. The
-    thread's retrievals, vetoes, pins and input images stay.
+    thread's vetoes, pins and input images stay; of its messages and retrievals those of the last requests, so
+    that a long thread costs no more a request than a short one.
     """
     best = ledger.best(state.attempts)
     outcome = state.outcome or Outcome(ending="cancelled", reason="it was not finished", best=best)
@@ -120,14 +122,21 @@ def archive_request(state: ReactState) -> dict[str, Any]:
         for message in messages_from_dict(state.messages)
         if _is_user(message) or (isinstance(message, AIMessage) and _NOTE in message.additional_kwargs)
     ]
+    last_image = last_turn_with_image([*state.turns, turn])
     return changed(
-        messages=to_json(*history, _summary(turn)),
-        turns=[*state.turns, turn],
-        retrievals=state.retrievals,
+        messages=to_json(*_last_requests([*history, _summary(turn)])),
+        turns=[turn] if last_image in (None, turn) else [last_image, turn],
+        retrievals=state.retrievals[-MOST_REQUESTS:],
         vetoes=state.vetoes,
         pins=state.pins,
         given=state.given,
     )
+
+
+def _last_requests(history: list[BaseMessage]) -> list[BaseMessage]:
+    """Return the messages of the last requests, each of which begins with the user's."""
+    starts = [number for number, message in enumerate(history) if _is_user(message)]
+    return history[starts[-MOST_REQUESTS] :] if len(starts) > MOST_REQUESTS else history
 
 
 def last_turn_with_image(turns: Sequence[Turn]) -> Turn | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 
-# LangGraph reads this at its first import; `PLAIN` below works even after it
+# LangGraph reads this at its first import; `ItemSerializer` is strict even after it
 os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")
 
 from collections.abc import Callable, Iterator
@@ -15,16 +15,15 @@ from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph.state import CompiledStateGraph, StateGraph
 
 from pleinair.app.runs.database import connect, connect_read_only, unusable
+from pleinair.app.runs.items import INSERT, SELECT, TABLE, ItemSerializer
 from pleinair.tools.registry import resolve
 from pleinair.tools.types import BadInput
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
-PLAIN = JsonPlusSerializer(allowed_msgpack_modules=None, allowed_json_modules=None)
 
 
 class FencedSaver(SqliteSaver):
@@ -35,7 +34,8 @@ class FencedSaver(SqliteSaver):
         connection.row_factory = None
         # the writes of a task must be atomic, so the saver opens its own transactions
         connection.isolation_level = "DEFERRED"
-        super().__init__(connection, serde=PLAIN)
+        self._items = ItemSerializer(self._read_item)
+        super().__init__(connection, serde=self._items)
         self._guard, self._path = guard or _refuse_to_write, path
         self.is_setup = guard is None  # there is nothing to create
 
@@ -56,13 +56,34 @@ class FencedSaver(SqliteSaver):
         except (ValueError, TypeError, LookupError) as error:  # of msgpack and JSON
             raise BadInput(f"{self._path} is damaged: {type(error).__name__}: {error}") from error
 
+    def setup(self) -> None:
+        """Create the tables that are missing."""
+        if not self.is_setup:
+            self.conn.execute(TABLE)
+        super().setup()
+
     @contextmanager
     def cursor(self, transaction: bool = True) -> Iterator[sqlite3.Cursor]:
         """Yield a cursor; `transaction` says that it is for writing."""
         if transaction:
             self._guard()
+        items: dict[bytes, bytes] = {}
         with super().cursor(transaction) as cursor:
             yield cursor
+            if transaction:
+                items = dict(self._items.unsaved)
+                try:
+                    cursor.executemany(INSERT, items.items())
+                except sqlite3.Error:
+                    self.conn.rollback()  # no value without its items
+                    raise
+        self._items.saved(items)  # committed
+
+    def _read_item(self, key: bytes) -> bytes:
+        row = self.conn.execute(SELECT, (key,)).fetchone()
+        if row is None:
+            raise LookupError(f"item {key.hex()} is missing")
+        return bytes(row[0])
 
 
 def _refuse_to_write() -> None:

@@ -17,7 +17,15 @@ from support.fake_engines import SquareGenerator, make_context
 from pleinair.agent.context import Context
 from pleinair.agent.react import schemas, tools
 from pleinair.agent.react.references import apply_choices
-from pleinair.agent.react.state import ReactState, append_messages, archive_request, pending_calls, to_json
+from pleinair.agent.react.state import (
+    MOST_REQUESTS,
+    ReactState,
+    Turn,
+    append_messages,
+    archive_request,
+    pending_calls,
+    to_json,
+)
 from pleinair.agent.react.tools import TOOLS, all_tools, call_fault
 from pleinair.tools.types import (
     Attempt,
@@ -327,3 +335,18 @@ def test_a_finished_request_is_stored_as_a_summary() -> None:
     assert (archive["turns"][0]["wish"], archive["vetoes"], len(archive["retrievals"])) == ("w", ["v"], 2)
     unfinished = archive_request(state(best, messages=history))
     assert unfinished["turns"][0]["outcome"]["best"]["number"] == 0
+
+
+def test_a_long_thread_hands_over_no_more_than_a_short_one() -> None:
+    best, sizes, archive = attempt(0, f"{FINCH}=f1"), [], dict[str, Any]()
+    for number in range(3 * MOST_REQUESTS):
+        messages = [*archive.get("messages", []), *to_json(HumanMessage(f"request {number:03}"))]
+        turns = [Turn.model_validate(turn) for turn in archive.get("turns", [])]
+        attempts = (best,) if number == MOST_REQUESTS else ()
+        archive = archive_request(state(*attempts, messages=messages, turns=turns, wish=f"wish {number:03}"))
+        sizes.append(len(json.dumps(archive)))
+    texts = [message["data"]["content"] for message in archive["messages"] if message["type"] == "human"]
+    assert texts == [f"request {number:03}" for number in range(2 * MOST_REQUESTS, 3 * MOST_REQUESTS)]
+    assert archive["messages"][0]["type"] == "human"
+    assert [turn["wish"] for turn in archive["turns"]] == ["wish 016", "wish 047"]
+    assert sizes[-1] == sizes[-10]
