@@ -18,9 +18,11 @@ TABLE = "CREATE TABLE IF NOT EXISTS items (hash BLOB PRIMARY KEY, value BLOB NOT
 INSERT = "INSERT OR IGNORE INTO items (hash, value) VALUES (?, ?)"
 SELECT = "SELECT value FROM items WHERE hash = ?"
 KIND = "items"  # of a value that has hashes, beside LangGraph's "msgpack"
-SMALLEST = 128  # bytes of an item that is stored by its hash
+SMALLEST = 32  # bytes of an item that is stored by its hash
+CHUNK = 64  # hashes that are stored by a hash of their own, so that a list of a thousand is short, too
 _HASH_BYTES = 16
-_KEY = "pleinair:items"  # of a dict in place of items; its value is bytes, which plain JSON cannot have
+# keys of dicts in place of items; their values are bytes, which plain JSON cannot have
+_KEY, _CHUNKS = "pleinair:items", "pleinair:chunks"
 
 
 class ItemSerializer(JsonPlusSerializer):
@@ -68,11 +70,19 @@ class ItemSerializer(JsonPlusSerializer):
         for value in map(self._split, values):
             if not (key := self._hash(value)):
                 split.append(value)
-            elif split and _is_hashes(split[-1]):
+            elif split and _is_hashes(split[-1], _KEY):
                 split[-1][_KEY] += key
             else:
                 split.append({_KEY: key})
-        return split
+        return [part for value in split for part in self._chunked(value)]
+
+    def _chunked(self, value: Any) -> list[Any]:
+        """Return many hashes as those of their full chunks and the rest; any other value as it is."""
+        size = CHUNK * _HASH_BYTES
+        if not _is_hashes(value, _KEY) or len(value[_KEY]) < size:
+            return [value]
+        *chunks, rest = _parts(value[_KEY] + b" ", size)
+        return [{_CHUNKS: b"".join(map(self._add, chunks))}, {_KEY: rest[:-1]}]
 
     def _hash(self, value: Any) -> bytes:
         """Return the hash of an item that is stored by it, b"" for a small one."""
@@ -81,6 +91,10 @@ class ItemSerializer(JsonPlusSerializer):
         kind, data = super().dumps_typed(value)
         if kind != "msgpack" or len(data) < SMALLEST:
             return b""
+        return self._add(data)
+
+    def _add(self, data: bytes) -> bytes:
+        """Return the hash of what is to be stored."""
         key = hashlib.blake2b(data, digest_size=_HASH_BYTES).digest()
         if key not in self._saved:
             self.unsaved[key] = data
@@ -97,15 +111,20 @@ class ItemSerializer(JsonPlusSerializer):
 
     def _items(self, value: Any) -> list[Any]:
         """Return what is stored as one item of a list: itself, or those of its hashes."""
-        if not _is_hashes(value):
+        if _is_hashes(value, _CHUNKS):
+            chunks = map(self._read, _parts(value[_CHUNKS], _HASH_BYTES))
+            return [item for chunk in chunks for item in self._items({_KEY: chunk})]
+        if not _is_hashes(value, _KEY):
             return [self._join(value)]
-        hashes = value[_KEY]
-        keys = (hashes[start : start + _HASH_BYTES] for start in range(0, len(hashes), _HASH_BYTES))
-        return [self._join(self._unpack(self._read(key))) for key in keys]
+        return [self._join(self._unpack(self._read(key))) for key in _parts(value[_KEY], _HASH_BYTES)]
 
     def _unpack(self, data: bytes) -> Any:
         return super().loads_typed(("msgpack", data))
 
 
-def _is_hashes(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() == {_KEY} and isinstance(value[_KEY], bytes)
+def _is_hashes(value: Any, key: str) -> bool:
+    return isinstance(value, dict) and value.keys() == {key} and isinstance(value[key], bytes)
+
+
+def _parts(text: bytes, size: int) -> list[bytes]:
+    return [text[start : start + size] for start in range(0, len(text), size)]
