@@ -23,6 +23,7 @@ MODULES = {
         "pleinair.evals.scale.attempts",
         "attempts with cached encodings, batches of seeds, and threads, as ratios",
     ),
+    "steps": ("pleinair.evals.scale.steps", "time and bytes of a durable step, and of a chat's turn"),
 }
 
 

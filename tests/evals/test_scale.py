@@ -1,5 +1,6 @@
 """Benchmarks of cost against size: each is found by its name."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -33,3 +34,12 @@ def test_figures_are_written_with_their_command(tmp_path: Path) -> None:
     command.write_figures(None, {"ratio": 1})
     command.write_figures(tmp_path / "new" / "figures.json", {"ratio": 1})
     assert '"ratio": 1' in (tmp_path / "new" / "figures.json").read_text(encoding="utf-8")
+
+
+def test_a_step_and_a_turn_are_measured(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    assert main(["scale", "steps", "--json", str(file), "--steps", "2", "--turns", "2"]) == 0
+    figures = json.loads(file.read_text(encoding="utf-8"))
+    assert all(step["ours"]["bytes"] < 30_000 for step in figures["steps"])
+    assert len(figures["turns"]["bytes"]) == 2
+    assert "2 turns: " in capsys.readouterr().out

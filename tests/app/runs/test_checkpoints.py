@@ -19,7 +19,7 @@ from pleinair.app.runs.items import CHUNK, ItemSerializer
 from pleinair.app.runs.store import LeaseLost
 from pleinair.tools.types import BadInput
 
-PLAIN = ItemSerializer({}.__getitem__)
+PLAIN = ItemSerializer(dict[bytes, bytes]().__getitem__)
 CONFIG = {"configurable": {"thread_id": "t", "checkpoint_ns": ""}}
 
 
