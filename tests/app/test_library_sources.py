@@ -122,6 +122,20 @@ def test_one_library_of_all_four(tmp_path: Path) -> None:
         assert of_catalogue.picture(id).getpixel((0, 0)) == COLOURS[item.caption.split()[1]]
 
 
+@pytest.mark.parametrize("name", ["shard-000.tar", "train.parquet"])
+def test_the_commands_take_a_single_container(
+    place: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write = write_tar if name.endswith("tar") else write_parquet
+    write(place / "one", SQUARES)
+    monkeypatch.delenv("PLEINAIR_LIBRARY__FOLDER")
+    result = CliRunner().invoke(app, ["index", f"one/{name}"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"4 images of {place}/one/{name} are indexed under hashes")
+    found = CliRunner().invoke(app, ["library", "search", "a red", "--library", f"one/{name}"])
+    assert f"{place}/one/{name}/red.png" in found.output.replace("\n", ""), found.output
+
+
 class Killed(BaseException):
     """End of the process."""
 

@@ -94,8 +94,11 @@ class Library:
         }
         self._containers = {prefix: Containers(root) for prefix, root in self._roots.items()}
         self.max_pixels = max_pixels  # of an image, as `ReadOptions.max_pixels`
-        # those on this machine
-        self.folders = tuple(root.path for root in self._roots.values() if isinstance(root, LocalRoot))
+        self.folders = tuple(  # those on this machine, without files that are containers
+            root.path
+            for root in self._roots.values()
+            if isinstance(root, LocalRoot) and not root.path.is_file()
+        )
         self.items: Mapping[str, Item] = MappingProxyType({})  # by id, in their order
         self.problems: tuple[Problem, ...] = ()  # at most `MAX_PROBLEMS`
         self.problem_count = 0

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
@@ -122,7 +123,9 @@ class RemoteRoot:
     def part(self, path: str, start: int, end: int) -> bytes:
         """Return a part of a file; raise `OSError` if it cannot be read."""
         data: bytes = self._ask(lambda: self._files.cat_file(self._full(path), start=start, end=end), path)
-        return data
+        if len(data) < end - start or (start and len(data) > end - start):
+            raise OSError("the server does not send parts of files, or the file has changed")
+        return data[: end - start]
 
     def cached(self, key: str, fetch: Callable[[], bytes]) -> bytes:
         """Return what `fetch` returns, from the cache if it was fetched under the same key."""
@@ -227,11 +230,18 @@ def _stamp(about: Mapping[str, Any]) -> Stamp:
     size = int(about.get("size") or 0)
     changed = next((about[name] for name in _TIMES if about.get(name)), None)
     if isinstance(changed, str):
-        with suppress(ValueError):
-            changed = datetime.fromisoformat(changed)
+        changed = _parsed_time(changed)
     if isinstance(changed, datetime):
         return size, int(changed.timestamp() * 1e9)
     if isinstance(changed, int | float):
         return size, int(changed * 1e9)
-    tag = changed or next((about[name] for name in _TAGS if about.get(name)), "")
+    tag = next((about[name] for name in _TAGS if about.get(name)), "")
     return size, int.from_bytes(hashlib.sha256(str(tag).encode()).digest()[:7], "big")
+
+
+def _parsed_time(text: str) -> datetime | None:
+    """Return a time as JSON or HTTP (RFC 9110, 5.6.7) have it, None for any other text."""
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):
+        with suppress(ValueError):
+            return parse(text)
+    return None

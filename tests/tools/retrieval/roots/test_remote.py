@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,34 @@ def test_parts_of_a_container_are_fetched_in_blocks(files: Slow, monkeypatch: py
     for offset, length in ((0, 10), (990, 20), (2500, 3000), (10_230, 100), (10_240, 5), (0, 10_240)):
         assert file.read(offset, length) == data[offset : offset + length]
     assert len(files.requests) <= 11 + 3
+
+
+def test_a_server_without_parts_of_files_is_noticed(files: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_BLOCK", 1000)
+    files.pipe("/bucket/x.tar", bytes(3000))
+    monkeypatch.setattr(Slow, "cat_file", lambda files, path, **_: MemoryFileSystem.cat_file(files, path))
+    file = RemoteRoot("slow://bucket").open("x.tar")
+    assert file.read(0, 10) == bytes(10)
+    with pytest.raises(OSError, match="does not send parts"):
+        file.read(1500, 10)
+
+
+@pytest.mark.parametrize(
+    ("about", "seconds"),
+    [
+        ({"LastModified": datetime(2026, 11, 29, 13, tzinfo=UTC), "ETag": "x"}, 1795957200),
+        ({"updated": "2026-11-29T13:00:00Z"}, 1795957200),
+        ({"Last-Modified": "Sun, 29 Nov 2026 13:00:00 GMT"}, 1795957200),
+        ({"mtime": 1795957200.0}, 1795957200),
+    ],
+)
+def test_times_of_storages_are_read(about: dict[str, Any], seconds: int) -> None:
+    assert remote._stamp({"size": 5, **about}) == (5, seconds * 10**9)
+
+
+def test_a_tag_stands_for_a_time() -> None:
+    first, second = (remote._stamp({"size": 5, "ETag": tag}) for tag in ("a", "b"))
+    assert first != second and first == remote._stamp({"size": 5, "ETag": "a"})
 
 
 def test_the_cache_has_a_size(tmp_path: Path) -> None:
