@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from itertools import count
 
 from pleinair.tools.child_process import ChildProcess, bare_environment
+from pleinair.tools.deadline import check_deadline, seconds_left
 from pleinair.tools.retrieval.containers.container import (
     MAX_NAME,
     BadContainer,
@@ -102,7 +103,6 @@ class _Parser(ChildProcess):
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
-        self._socket.settimeout(_TIMEOUT)
         # Arrow's own allocators reserve much
         environment = bare_environment() | {"ARROW_DEFAULT_MEMORY_POOL": "system"}
         super().__init__(_MODULE, self._socket, theirs, stdout=subprocess.DEVNULL, env=environment)
@@ -111,7 +111,8 @@ class _Parser(ChildProcess):
     def ask(self, file: RandomAccess, place: str | None, limit: int) -> Iterator[tuple[bytes, bytes]]:
         """Yield the answers to one request, reading what the process needs of the file.
 
-        Raise `BadContainer` for its reason, and when the process ends or hangs.
+        Raise `BadContainer` for its reason, and when the process ends or hangs; `OutOfTime` after the
+        deadline.
         """
         self.fit = False
         request = {"key": self.key, "size": file.size, "place": place, "limit": limit}
@@ -127,6 +128,7 @@ class _Parser(ChildProcess):
                 else:
                     yield kind, data
         except (OSError, EOFError):
+            check_deadline()
             raise BadContainer(f"{_DAMAGED}: its parser ended, or took over {_TIMEOUT:.0f} s") from None
         self.fit = True
 
@@ -138,6 +140,8 @@ class _Parser(ChildProcess):
         return kind, self._exactly(size)
 
     def _exactly(self, size: int) -> bytes:
+        check_deadline()
+        self._socket.settimeout(min(_TIMEOUT, max(seconds_left(), 0.01)))
         data = bytearray(size)
         rest = memoryview(data)
         while rest:

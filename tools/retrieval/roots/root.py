@@ -7,6 +7,7 @@ many characters of the path are the container's, a colon, and the place in the c
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -29,6 +30,9 @@ from pleinair.tools.retrieval.readers.folder import Problem
 from pleinair.tools.retrieval.readers.tables import STEMS
 from pleinair.tools.retrieval.walk import PAUSE, Listing, is_left_out
 
+_DERIVED = re.compile(
+    r"cache-[0-9a-f]+(?:_\d+_of_\d+)?\.arrow"
+)  # results that `datasets` keeps beside its files
 _MAX_OPEN = 16  # containers of a root that are open at once
 
 
@@ -107,6 +111,9 @@ class Contents:
         others, self.listing.others = sorted(self.listing.others), []
         for path in others:
             name = (path or self.root.address).lower()
+            if _DERIVED.fullmatch(os.path.basename(name)):
+                self.listing.left_out.append(path)
+                continue
             if name.endswith(COMPRESSED):
                 text = "a compressed tar is not read in place: unpack it, or store it as plain .tar"
                 self.listing.problems.append(Problem(name, text))

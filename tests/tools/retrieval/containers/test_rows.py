@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from support.container_files import arrow, parquet, png, table
 
+from pleinair.tools.deadline import OutOfTime, deadline
 from pleinair.tools.retrieval.containers import rows
 from pleinair.tools.retrieval.containers.container import BadContainer, Fault, LocalFile, Stored
 from pleinair.tools.retrieval.containers.rows import Rows
@@ -129,6 +130,16 @@ def test_a_parser_that_ends_or_lies_is_a_fault(tmp_path: Path, monkeypatch: pyte
         monkeypatch.setattr(rows, "_idle", deque())
         _, stored, faults = listed(path)
         assert (name, stored, len(faults)) == (name, [], 1)
+
+
+def test_the_deadline_ends_a_parser_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hanging.py").write_text("import time\ndef serve(descriptor):\n    time.sleep(60)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(rows, "_MODULE", "hanging")
+    monkeypatch.setattr(rows, "_idle", deque())
+    container = Rows(LocalFile(write(tmp_path, "parquet", table(IMAGES))))
+    with deadline(0.2), pytest.raises(OutOfTime):
+        container.read("0:0:0:0:-1", 100)
 
 
 def test_the_parser_has_no_rights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

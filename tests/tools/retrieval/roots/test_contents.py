@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from support.container_files import parquet, png, saved_data_set, table, tar
+from support.container_files import arrow, parquet, png, saved_data_set, table, tar
 
 from pleinair.tools.retrieval.containers import listing
 from pleinair.tools.retrieval.containers.container import Container, RandomAccess
@@ -81,7 +81,9 @@ def test_a_shard_in_a_folder_is_read_in_place(tmp_path: Path) -> None:
 def test_a_saved_data_set_has_its_rows_and_its_license(tmp_path: Path) -> None:
     rows = table(IMAGES, label=[0, 1, 0, 1], license=[None, "CC0", None, None])
     saved_data_set(tmp_path / "train", rows, license="cc-by-4.0", homepage="https://example.org")
+    arrow(tmp_path / "train/cache-0123456789abcdef.arrow", rows)
     listed = contents(tmp_path)
+    assert listed.listing.left_out == ["train/cache-0123456789abcdef.arrow"]
     folder = Folder(tmp_path, listed.listing.images, listed.listing.others, source=listed)
     facts = {each.image: (each.caption, each.license, each.source) for each in RowColumns().read(folder)}
     assert facts["train/data-00000-of-00002.arrow/000002.png"] == ("finch", "CC0-1.0", "https://example.org")
