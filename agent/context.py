@@ -69,7 +69,7 @@ class Context:
     store: ArtifactStore  # of all images; the state has only their SHA-256
     paper_retriever: Retriever | None = None  # for the papers' graphs; None: the same
     k: Annotated[int, Field(ge=1)] = 4  # hits per concept
-    threshold: FiniteFloat = 0.0  # cosine similarity under which retrieval abstains
+    threshold: FiniteFloat | None = 0.0  # cosine under which retrieval abstains; None: the retriever sets it
     image: ImageOptions = ImageOptions()  # of every request; those of the graph's input come first
     budget: Budget = Budget()  # of every run; limits of the graph's input come first
     crops: CropOptions = CropOptions()  # of references, down to their concept

@@ -13,6 +13,7 @@ from pleinair.app.engines import (
     OnProgress,
     Watch,
     build_encoder,
+    calibrate_threshold,
     check,
     fresh_index,
     index_fault,
@@ -25,9 +26,10 @@ from pleinair.tools.callbacks import no_callback
 from pleinair.tools.data_sets.recognise import layouts_of
 from pleinair.tools.retrieval.library import Library, raw_files
 from pleinair.tools.retrieval.walk import RAW
-from pleinair.tools.types import Encoder, Retriever
+from pleinair.tools.types import Encoder
 
 if TYPE_CHECKING:
+    from pleinair.tools.retrieval.calibrate import Calibration
     from pleinair.tools.retrieval.index import Index
     from pleinair.tools.retrieval.readers.folder import Problem
 
@@ -45,8 +47,8 @@ def bring_up_to_date(
 ) -> Iterator[str]:
     """Index new and changed images; yield lines about the index and the files that could not be used.
 
-    `watch` shows the progress of each part; no line comes meanwhile. With `calibrated` also suggest a
-    threshold from the captions, without setting it; with `every_problem` list all that are recorded. Raises
+    `watch` shows the progress of each part; no line comes meanwhile. With `calibrated` also calibrate the
+    thresholds by the captions, without setting one; with `every_problem` list all that are recorded. Raises
     `BadInput` if no image is usable, or no caption for a suggestion, `PleinairError` if the disk is full.
     """
     from pleinair.tools.retrieval.dense import IndexRetriever
@@ -64,7 +66,8 @@ def bring_up_to_date(
     yield from _of_data_sets(library)
     yield from _problems(library, index, every_problem)
     if calibrated:
-        yield _suggested_threshold(IndexRetriever(library, index, encoder))
+        calibration, _ = calibrate_threshold(settings, home, IndexRetriever(library, index, encoder))
+        yield from _of_thresholds(calibration)
 
 
 def open_indexed(settings: Settings, home: Paths, watch: Watch) -> tuple[Library, Encoder, Index]:
@@ -137,14 +140,15 @@ def _some(paths: Iterable[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def _suggested_threshold(dense: Retriever) -> str:
-    from pleinair.tools.retrieval.calibrate import calibrate
-
-    result = calibrate(dense)
-    rates = (
-        f"{result.threshold:.3f} by {result.captions} captions: {result.recall:.0%} of them find an image of "
-        f"their own on or over it, {result.false_accepts:.0%} an unrelated one"
-    )
-    if result.separates:
-        return f"retrieval.threshold = {rates}"
-    return f"No retrieval.threshold separates related from unrelated images. The best one is {rates}"
+def _of_thresholds(calibration: Calibration) -> Iterator[str]:
+    """Yield a line about each threshold, the suggested one last."""
+    flat, relative = calibration.flat, calibration.relative
+    choices = {f"{flat.threshold:.3f}": flat, '"auto"': relative}
+    for value, rates in sorted(choices.items(), key=lambda choice: choice[1].gain):
+        effect = (
+            f"{rates.recall:.0%} of {counted(calibration.captions, 'caption')} find an image of their own on "
+            f"or over it, {rates.false_accepts:.0%} an unrelated one"
+        )
+        yield f"retrieval.threshold = {value}: {effect}"
+    if not (flat.separates or relative.separates):
+        yield "Neither of these thresholds separates related from unrelated images."

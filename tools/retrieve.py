@@ -14,6 +14,7 @@ from pleinair.tools.types import (
     ImageSource,
     ModelFault,
     NoLibrary,
+    QueryScores,
     Retrieval,
     Retriever,
     Searcher,
@@ -31,21 +32,26 @@ def retrieve(
     *,
     retriever: Retriever,
     k: int,
-    threshold: float,
+    threshold: float | None,
     seed: int = 0,
     with_name: bool = False,
 ) -> Retrieval:
     """Search for a concept's caption and return at most `k` hits, best first.
 
     Abstain when no hit counts, by `is_match`; the hits are returned either way, and the ids of images that
-    would count but for their licenses. Abstain, too, where the library is gone. With `with_name` hybrid
+    would count but for their licenses. Without a `threshold` it is the one that the retriever sets for the
+    query, and none if it sets none. Abstain, too, where the library is gone. With `with_name` hybrid
     retrieval also searches for captions with the concept's name. `seed` is the run's, for retrievers that
     take one. Raise what the retriever raises: `BadInput` for `k` under 1 or an empty caption.
     """
     excluded: tuple[str, ...] = ()
     try:
         hits = _hits(concept, retriever, k, seed, with_name)
-        reason = _reason_to_abstain(hits, threshold)
+        scores = None
+        if threshold is None:
+            scores = next((hit.query_scores for hit in hits if hit.query_scores), None)
+            threshold = scores.threshold if scores else -1.0
+        reason = _reason_to_abstain(hits, threshold, scores)
         if reason and (unlicensed := unlicensed_of(retriever)):
             others = _hits(concept, unlicensed, k, seed, with_name)
             excluded = tuple(hit.id for hit in others if is_match(hit, threshold))
@@ -56,6 +62,7 @@ def retrieve(
         query=concept.caption,
         hits=hits,
         threshold=threshold,
+        query_scores=scores,
         abstained=bool(reason),
         reason=reason,
     )
@@ -96,7 +103,11 @@ def _with_named(
     """Fuse the hits with the images whose captions have the concept's name, if there are others."""
     if concept.name == concept.caption or not concept.name.strip():
         return hits
-    by_name = _by_caption(search(retriever, concept.name, k, seed))
+    # the threshold is the caption's
+    by_name = [
+        hit.model_copy(update={"query_scores": None})
+        for hit in _by_caption(search(retriever, concept.name, k, seed))
+    ]
     if {hit.id for hit in by_name} <= {hit.id for hit in _by_caption(hits)}:
         return hits
     fused = fuse([[hit for hit in hits if hit.matched_by], by_name])
@@ -151,7 +162,7 @@ def check_query(query: str, k: int) -> None:
         raise BadInput("The query is empty; describe what the image should show.")
 
 
-def _reason_to_abstain(hits: tuple[Hit, ...], threshold: float) -> str:
+def _reason_to_abstain(hits: tuple[Hit, ...], threshold: float, scores: QueryScores | None) -> str:
     if not hits:
         return NOTHING
     if any(is_match(hit, threshold) for hit in hits):
@@ -160,7 +171,8 @@ def _reason_to_abstain(hits: tuple[Hit, ...], threshold: float) -> str:
     if best is None:
         return "no caption has its words"
     words = "; no caption has its words" if any(hit.score_kind == "rrf" for hit in hits) else ""
-    return f"best match {best:.2f} is under the threshold {threshold:.2f}{words}"
+    of_query = f" of this query, whose mean is {scores.mean:.2f}" if scores else ""
+    return f"best match {best:.2f} is under the threshold {threshold:.2f}{of_query}{words}"
 
 
 def best_score(hits: Iterable[Hit]) -> float | None:

@@ -104,6 +104,15 @@ class Ledger(Value):
     rows: tuple[Row, ...]
 
 
+class QueryScores(Value):
+    """Threshold of one query, relative to its own scores over a sample of the library."""
+
+    threshold: float  # cosine: `margin` plus a share of `mean`
+    mean: float  # cosine of the sampled images
+    margin: float  # calibrated by the captions of the library
+    sample: int  # images
+
+
 class Hit(Value):
     """Library image that matches a query."""
 
@@ -122,6 +131,8 @@ class Hit(Value):
     boxes: dict[str, Box] = Field(default_factory=dict)  # of named objects in it
     # ids that a retriever left out for this one; `Retrieval.near_copies` has them once it is recorded
     near_copies: tuple[str, ...] = Field(default=(), exclude_if=not_)
+    # of the query, where the threshold is relative to it; `Retrieval.query_scores` has them once recorded
+    query_scores: QueryScores | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def captions(self) -> tuple[str, ...]:
@@ -153,6 +164,8 @@ class Retrieval(Value):
     threshold: float | None = Field(
         default=None, validation_alias=AliasChoices("threshold", "floor")
     )  # hits below this score are never selected
+    # from which the threshold follows, where it is relative to the query
+    query_scores: QueryScores | None = Field(default=None, exclude_if=lambda value: value is None)
     abstained: bool = False
     reason: str = ""
     # by id: why a hit could not be read when it was to be used; the next hit took its place
@@ -165,11 +178,12 @@ class Retrieval(Value):
     excluded_by_license: tuple[str, ...] = Field(default=(), exclude_if=not_)
 
     @model_validator(mode="after")
-    def _take_near_copies(self) -> Self:
-        """Move what the hits say about their near copies here, so that references do not repeat it."""
+    def _take_from_hits(self) -> Self:
+        """Keep near copies and the query's scores out of the hits, so that references do not repeat them."""
         copies = {id: hit.id for hit in self.hits for id in hit.near_copies}
-        if copies:
-            hits = tuple(hit.model_copy(update={"near_copies": ()}) for hit in self.hits)
+        if copies or any(hit.query_scores for hit in self.hits):
+            update = {"near_copies": (), "query_scores": None}
+            hits = tuple(hit.model_copy(update=update) for hit in self.hits)
             # frozen: set as pydantic's own validators do
             self.__dict__.update(hits=hits, near_copies=copies | self.near_copies)
         return self

@@ -24,7 +24,7 @@ def index(
     profile: Profile = None,
     setting: Setting = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Suggest a retrieval threshold from the captions.")
+        bool, typer.Option("--calibrate", help="Calibrate retrieval thresholds by the captions.")
     ] = False,
     problems: Annotated[
         bool, typer.Option("--problems", help="List every problem, not only the first ones.")

@@ -217,7 +217,11 @@ def _standing(hit: Hit, retrieval: Retrieval | None) -> str:
         return "not readable any more"
     if retrieval.threshold is None or retrieval.threshold <= -1 or hit.score_kind == "rrf":
         return "" if retrieval.accepts(hit) else "under the threshold"
-    return f"{'above' if retrieval.accepts(hit) else 'under'} the threshold {retrieval.threshold:.2f}"
+    side, of_query = (
+        "above" if retrieval.accepts(hit) else "under",
+        " of this query" * bool(retrieval.query_scores),
+    )
+    return f"{side} the threshold {retrieval.threshold:.2f}{of_query}"
 
 
 def hit_key(hit: Hit) -> str:

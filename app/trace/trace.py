@@ -101,7 +101,8 @@ class AttemptTrace:
         if retrieval.abstained:
             return "retrieval abstained"
         if not retrieval.accepts(hit):
-            return f"below the threshold {retrieval.threshold:.2f}"
+            of_query = " of this query" if retrieval.query_scores else ""
+            return f"below the threshold {retrieval.threshold:.2f}{of_query}"
         used = {reference.hit.id for reference in self.attempt.request.references}
         return "after the selected one" if any(other.id in used for other in retrieval.hits[:rank]) else ""
 

@@ -178,16 +178,38 @@ def test_changed_captions_are_searched_in_their_current_form(place: Path) -> Non
     assert search(place, "number 3", retrieval__method="lexical") == []
 
 
-def test_a_threshold_is_suggested_from_the_captions_if_one_separates_them(place: Path) -> None:
+def test_thresholds_are_calibrated_by_the_captions_and_stored_with_the_index(place: Path) -> None:
     from pleinair.app.index import bring_up_to_date
 
     settings = load()
     lines = list(bring_up_to_date(settings, unwatched, calibrated=True))
-    assert re.match(
-        r"No retrieval\.threshold separates .* is 0\.\d{3} by 6 captions: 100% .*, 100% an unrelated",
-        lines[-1],
+    effect = r"100% of 6 captions find an image of their own on or over it, 100% an unrelated one"
+    assert [re.fullmatch(rf"retrieval\.threshold = (.*): {effect}", line)[1] for line in lines[-3:-1]] == [  # type: ignore[index]
+        re.match(r".* = (0\.\d{3}):", lines[-3])[1],  # type: ignore[index]
+        '"auto"',
+    ]
+    assert lines[-1] == "Neither of these thresholds separates related from unrelated images."
+    assert len(list((place / "home").rglob("threshold.safetensors"))) == 1
+    assert len(list(bring_up_to_date(settings, unwatched))) == len(lines) - 3
+
+
+def test_the_threshold_auto_is_calibrated_once_and_never_for_the_graphs_of_papers(place: Path) -> None:
+    settings = load(overrides={"retrieval.threshold": "auto"})
+    (hit,) = open_retriever(settings, home()).search("number 3", 1)
+    assert hit.query_scores and hit.query_scores.sample == 6
+    (file,) = (place / "home").rglob("threshold.safetensors")
+    stamp = file.stat().st_mtime_ns
+    assert open_retriever(settings, home()).search("number 3", 1)[0].query_scores == hit.query_scores
+    assert file.stat().st_mtime_ns == stamp
+    assert draw("number 3", seed=1, overrides={"retrieval.threshold": "auto"}).sidecar.exists()
+    file.unlink()
+    draw(
+        "number 3",
+        graph="imagerag",
+        seed=1,
+        overrides={"retrieval.threshold": "auto", "imagerag.rerank": "captions"},
     )
-    assert len(list(bring_up_to_date(settings, unwatched))) == len(lines) - 1
+    assert not file.exists()
 
 
 def test_an_index_of_an_earlier_format_is_built_anew_and_said(place: Path) -> None:

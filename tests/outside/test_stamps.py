@@ -24,6 +24,7 @@ from pleinair.app.paths import Paths, places
 from pleinair.app.settings import Settings, load
 from pleinair.app.storyboard.export import export
 from pleinair.tools.retrieval.caption_index import words
+from pleinair.tools.retrieval.compose import threshold_of
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieve import retrieve
 from pleinair.tools.storage.artifacts import ArtifactStore
@@ -166,9 +167,8 @@ def test_rewordings_of_unique_captions_find_their_image(
     for entry in chance.sample(unique, REWORDINGS):
         query = reworded(entry.caption, chance)
         concept = Concept(name=query, caption=query)
-        retrieval = retrieve(
-            concept, retriever=retriever, k=settings.retrieval.k, threshold=settings.retrieval.threshold
-        )
+        threshold = threshold_of(settings.retrieval)
+        retrieval = retrieve(concept, retriever=retriever, k=settings.retrieval.k, threshold=threshold)
         accepted = [hit.id for hit in retrieval.hits[:3] if retrieval.accepts(hit)]
         if retrieval.abstained or entry.id not in accepted:
             missed.append(f"{query!r} for {entry.caption!r}: {[hit.caption for hit in retrieval.hits[:3]]}")

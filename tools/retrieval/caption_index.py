@@ -48,7 +48,7 @@ _PLACE = re.compile(
     r",|;|\b(?:on|in|at|with|by|near|under|over|beside|behind|against|inside|among|from|during|next to|in "
     r"front of)\b"
 )
-_SHARE = 0.5  # of the weight of a query's words that a caption must have
+_SHARE = 0.7  # of the weight of a query's words that a caption must have
 _LEAST_SHARE = 0.25  # the same where the caption has no other word
 _STARTS = "starts.npy"
 
@@ -60,6 +60,11 @@ def words(text: str) -> list[str]:
     plain = _ACCENTS.sub("", normalize("NFKD", normalize("NFKC", text).casefold()))
     split = _WORD.findall(_POSSESSIVE.sub("", normalize("NFC", plain)))
     return [_stem(word) for word in split if word not in STOPWORDS_EN and word not in _IGNORED]
+
+
+def core_words(text: str) -> list[str]:
+    """Return the words of a text that name the thing: those before its place, or all where there are none."""
+    return next(filter(None, map(words, _PLACE.split(text.casefold()))), words(text))
 
 
 def _stem(word: str) -> str:
@@ -129,14 +134,13 @@ class CaptionIndex:
     def is_match(self, caption: str, query: str) -> bool:
         """Return whether a line of an image's caption, by itself, has the distinctive words of a query.
 
-        It must have half of them, of all or of those that name the thing; or its own words are all of the
-        query, the thing's last word among them. A word in no caption weighs most.
+        It must have 70 % of their weight, of all or of those that name the thing; or its own words are all
+        of the query, the thing's last word among them. A word in no caption weighs most.
         """
         return any(self._matches(set(words(line)), query) for line in caption.split("\n"))
 
     def _matches(self, caption: set[str], query: str) -> bool:
-        terms = words(query)
-        core = next(filter(None, map(words, _PLACE.split(query.casefold()))), terms)
+        terms, core = words(query), core_words(query)
         if max(self._share(terms, caption), self._share(core, caption)) >= _SHARE:
             return True
         is_part = bool(core) and core[-1] in caption and caption <= set(terms)

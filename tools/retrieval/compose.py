@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from operator import not_
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 from pydantic import Field
 
 from pleinair.tools.arguments import checked
 from pleinair.tools.locks import Once
+from pleinair.tools.realrag import search_away
 from pleinair.tools.retrieval.catalogue import has_captions
 from pleinair.tools.retrieval.filters import (
     Filtered,
@@ -32,13 +33,14 @@ from pleinair.tools.retrieval.filters import (
 from pleinair.tools.retrieval.fusion import Same, distinct, fuse
 from pleinair.tools.retrieval.lexical import CaptionOrder, Lexical
 from pleinair.tools.retrieval.rerank import EACH, interleave
-from pleinair.tools.retrieve import open_image
+from pleinair.tools.retrieve import open_image, search
 from pleinair.tools.types import BadInput, Encoder, Hit, Retriever, Value
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pleinair.tools.retrieval.library import Library
+    from pleinair.tools.retrieval.threshold import RelativeThreshold
     from pleinair.tools.types import Vectors
 
 
@@ -51,10 +53,11 @@ DEPTH = 100  # ranks of each list that reciprocal rank fusion counts
 class RetrievalOptions(Value):
     """Method, filters and threshold of retrieval.
 
-    The threshold is a cosine similarity. Weaker hits of "dense" are recorded but never selected; a hit of
-    "hybrid" counts if its cosine reaches the threshold, or if its caption has the query's words. Other
-    methods' scores are not cosines, so they abstain only if nothing is found. Copies are recognised by the
-    cosine of their vectors, or without an index by equal pixels, and near copies by small aligned images.
+    The threshold is a cosine similarity, or "auto": one for each query, as captions calibrate it. Weaker hits
+    of "dense" are recorded but never selected; a hit of "hybrid" counts if its cosine reaches the threshold,
+    or if its caption has the query's words. Other methods' scores are not cosines, so they abstain only if
+    nothing is found. Copies are recognised by the cosine of their vectors, or without an index by equal
+    pixels, and near copies by small aligned images.
     """
 
     method: str = Field(
@@ -76,7 +79,11 @@ class RetrievalOptions(Value):
         description="leave out rescaled, recompressed and cropped copies of better hits unless "
         "`deduplicate` is 0; never for the pocket library, nor for the papers' graphs without a method set",
     )
-    threshold: float = Field(default=0.0, ge=-1, le=1)  # cosine of the weakest hit that is selected
+    threshold: Annotated[float, Field(ge=-1, le=1)] | Literal["auto"] = Field(
+        default=0.0,
+        description='cosine of the weakest hit that is selected; "auto": one for each query, relative to its '
+        "scores over a sample of the library and calibrated by the captions when first used",
+    )
     arguments: dict[str, Any] = Field(default_factory=dict, exclude_if=not_)  # of the method
 
 
@@ -91,6 +98,27 @@ class Dense(Retriever, Protocol):
         """Return an image's vector, float32 [dim], of length 1."""
 
 
+class Thresholded(Wrapper):
+    """Dense retriever whose hits carry the threshold of their query."""
+
+    def __init__(self, dense: Dense, threshold: RelativeThreshold) -> None:
+        super().__init__(dense)
+        self._retriever, self._threshold = dense, threshold
+        self.encoder, self.vector = dense.encoder, dense.vector
+
+    def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
+        """Search for up to `k` images, best first."""
+        hits = search(self._retriever, query, k, seed)
+        if not hits:
+            return hits
+        scores = self._threshold.of(self.encoder.encode_text([query]))
+        return [hit.model_copy(update={"query_scores": scores}) for hit in hits]
+
+    def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
+        """Search near a text and far from an image, without a threshold."""
+        return search_away(self._retriever, query, away, weight=weight, k=k)
+
+
 class Corpus:
     """What a retrieval method searches: a library, whose index and encoder are opened when first used."""
 
@@ -100,15 +128,34 @@ class Corpus:
         library: Callable[[], Library],
         dense: Callable[[], Dense],
         second: Callable[[], Dense] | None = None,
+        relative: Callable[[Dense], RelativeThreshold] | None = None,
     ) -> None:
-        """Take the options and what opens the library, its dense retriever and that of the second encoder."""
+        """Take the options and what opens the library, its dense retriever and that of the second encoder.
+
+        `relative` opens the threshold that is relative to the query, of the dense retriever.
+        """
         self.options = options
         self._library, self._dense, self._second = Once(library), Once(dense), second and Once(second)
+        self._relative = relative
 
     @property
     def dense(self) -> Dense:
         """Return the dense retriever; the first use loads the encoder and updates the index."""
         return self._dense()
+
+    @property
+    def thresholded(self) -> Dense:
+        """Return the dense retriever; where the threshold is "auto" its hits carry that of their query.
+
+        Raise `BadInput` if the library has too few captions to calibrate it.
+        """
+        return self.dense if self.options.threshold != AUTO else self._with_threshold
+
+    @cached_property
+    def _with_threshold(self) -> Dense:
+        if self._relative is None:
+            raise BadInput(f"retrieval.threshold = {AUTO!r}: not for this retriever; accepted: a cosine")
+        return Thresholded(self.dense, self._relative(self.dense))
 
     @property
     def second(self) -> Dense:
@@ -156,19 +203,24 @@ def filtered(retriever: Retriever, options: RetrievalOptions, method: object = N
     return CaptionOrder(retriever) if options.rerank == "bm25" else retriever
 
 
-def threshold_of(options: RetrievalOptions) -> float:
-    """Return the cosine below which retrieval abstains: -1, which is none, for methods without cosines."""
-    return options.threshold if options.method in _BY_COSINE else -1.0
+def threshold_of(options: RetrievalOptions) -> float | None:
+    """Return the cosine below which retrieval abstains: -1, which is none, for methods without cosines.
+
+    None: the hits of each query carry it.
+    """
+    if options.method not in _BY_COSINE:
+        return -1.0
+    return None if isinstance(options.threshold, str) else options.threshold
 
 
 def dense(corpus: Corpus) -> Dense:
     """Build the method "dense"."""
-    return corpus.dense
+    return corpus.thresholded
 
 
 def auto(corpus: Corpus) -> Dense | Merged:
     """Build the method "auto": "hybrid" where an image has a caption, else "dense"."""
-    return hybrid(corpus) if has_captions(corpus.dense.entries()) else corpus.dense
+    return hybrid(corpus) if has_captions(corpus.dense.entries()) else corpus.thresholded
 
 
 def hybrid(corpus: Corpus) -> Merged:
@@ -177,10 +229,13 @@ def hybrid(corpus: Corpus) -> Merged:
     A hit counts if its caption has the words of the query, or if its cosine reaches the threshold. Dense hits
     under the threshold take no part in the fusion and come last.
     """
-    threshold, dense = corpus.options.threshold, corpus.dense
+    flat, dense = threshold_of(corpus.options), corpus.thresholded
 
     def merge(rankings: Sequence[Sequence[Hit]]) -> list[Hit]:
-        by_words, by_vector = rankings[0], [_as_fused(hit, threshold) for hit in rankings[1]]
+        scores = next((hit.query_scores for hit in rankings[1]), None)
+        threshold = scores.threshold if scores else flat
+        by_words = [hit.model_copy(update={"query_scores": scores}) for hit in rankings[0]]
+        by_vector = [_as_fused(hit, -1.0 if threshold is None else threshold) for hit in rankings[1]]
         near = [hit for hit in by_vector if hit.matched_by]
         fused = fuse([by_words, near])
         ids = {hit.id for hit in fused}

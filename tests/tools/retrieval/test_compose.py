@@ -113,6 +113,7 @@ def test_hybrid_leaves_hits_under_the_threshold_out_of_the_fusion() -> None:
         ("snow", "a snow leopard", ""),
         ("a beach", "a red car on the beach", ""),
         ("white wall", "a white tiger", ""),
+        ("a striped ginger cat", "a striped ginger kitten", ""),
         ("", "a zebra", ""),
     ],
 )
