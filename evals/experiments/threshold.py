@@ -274,8 +274,8 @@ def _by_rule(
             near = set[int]().union(*(rows[word] for word in terms))
             for removed, decisions in ((set[int](), known), (present, unknown)):
                 index = _Left.of([lines for row, lines in enumerate(texts) if row not in removed])
-                lines = ("\n".join(captions[row]) for row in near - removed)
-                decisions.append(not any(index.is_match(line, query) for line in lines))
+                nearest = ("\n".join(captions[row]) for row in near - removed)
+                decisions.append(not any(index.is_match(caption, query) for caption in nearest))
             left = chain.from_iterable(texts[row] for row in near - present)
             generic.append(any(line and set(line) <= terms for line in left))
     abstained = [True] * sum(unknown) + [False] * sum(known)
@@ -296,9 +296,8 @@ class _Left(CaptionIndex):
     @classmethod
     def of(cls, texts: Sequence[list[list[str]]]) -> _Left:
         lines = list(chain.from_iterable(texts))
-        return cls(
-            np.zeros(0, np.int64), len(lines), None, Counter(word for line in lines for word in set(line))
-        )
+        counts = Counter(word for line in lines for word in set(line))
+        return cls(np.zeros(0, np.int64), len(lines), None, counts)
 
     def _count(self, term: str) -> int:
         return self.counts[term]
