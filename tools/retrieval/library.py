@@ -132,8 +132,8 @@ class Library:
             cache: folder for what is slow to read from the images themselves.
             captions: file of the captions that an MLLM has written.
             max_pixels: of an image, as `ReadOptions.max_pixels`.
-            on_progress: receives images read and in total; may raise to stop, as may the `check` of a
-                `StopCallback` while the folders are listed.
+            on_progress: receives containers listed, then images read, and their totals; may raise to
+                stop, as may the `check` of a `StopCallback` while the folders are listed.
 
         Raises:
             NoLibrary: a folder does not exist, a URL cannot be listed, or there are no images.
@@ -141,7 +141,7 @@ class Library:
             BrokenPlugin: a reader fails.
         """
         library = cls(by_prefix(addresses_of(folders)), max_pixels, cache)
-        contents = contents_of(library._roots, cache, stop_check(on_progress))
+        contents = contents_of(library._roots, cache, stop_check(on_progress), on_progress)
         if not any(content.listing.images for content in contents.values()):
             raise NoLibrary(f"No images in {library.title}; accepted: {WANTED}.")
         by_name = _readers(readers)

@@ -56,17 +56,20 @@ def by_prefix(addresses: Sequence[str]) -> dict[str, str]:
 
 
 def contents_of(
-    roots: Mapping[str, Root], cache: Path | None = None, on_pause: Callable[[], None] = no_callback
+    roots: Mapping[str, Root],
+    cache: Path | None = None,
+    on_pause: Callable[[], None] = no_callback,
+    on_progress: Callable[[int, int], None] = no_callback,
 ) -> dict[str, Contents]:
-    """List the files of roots, by prefix, and those inside their containers.
+    """List the files of roots, by prefix, and those inside their containers, as `Contents.expand` does.
 
-    `on_pause` is called now and then and may raise to stop. Raise `NoLibrary` for a URL that lists nothing.
+    Raise `NoLibrary` for a URL that lists nothing.
     """
     local = list_local([root for root in roots.values() if isinstance(root, LocalRoot)], on_pause)
     contents = dict[str, Contents]()
     for prefix, root in roots.items():
         listing = local[root] if isinstance(root, LocalRoot) else _listed(root, on_pause)
-        contents[prefix] = Contents(root, listing, cache).expand(on_pause)
+        contents[prefix] = Contents(root, listing, cache).expand(on_pause, on_progress)
     return contents
 
 

@@ -30,9 +30,8 @@ from pleinair.tools.retrieval.readers.folder import Problem
 from pleinair.tools.retrieval.readers.tables import STEMS
 from pleinair.tools.retrieval.walk import PAUSE, Listing, is_left_out
 
-_DERIVED = re.compile(
-    r"cache-[0-9a-f]+(?:_\d+_of_\d+)?\.arrow"
-)  # results that `datasets` keeps beside its files
+# results that `datasets` keeps beside its files
+_DERIVED = re.compile(r"(?:^|/)cache-[0-9a-f]+(?:_\d+_of_\d+)?\.arrow$")
 _MAX_OPEN = 16  # containers of a root that are open at once
 
 
@@ -106,26 +105,38 @@ class Contents:
         """Open no container yet."""
         self.containers = Containers(self.root)
 
-    def expand(self, on_pause: Callable[[], None] = no_callback) -> Contents:
-        """List the containers among the other files; `on_pause` is called now and then and may raise."""
+    def expand(
+        self,
+        on_pause: Callable[[], None] = no_callback,
+        on_progress: Callable[[int, int], None] = no_callback,
+    ) -> Contents:
+        """List the containers among the other files.
+
+        `on_pause` is called now and then, `on_progress` receives containers listed and in total; both may
+        raise to stop.
+        """
         others, self.listing.others = sorted(self.listing.others), []
+        total, done = sum(map(self._is_container, others)), 0
         for path in others:
             name = (path or self.root.address).lower()
-            if _DERIVED.fullmatch(os.path.basename(name)):
+            if _DERIVED.search(name):
                 self.listing.left_out.append(path)
                 continue
             if name.endswith(COMPRESSED):
                 text = "a compressed tar is not read in place: unpack it, or store it as plain .tar"
                 self.listing.problems.append(Problem(name, text))
-            if not name.endswith(SUFFIXES) or not self._expand(path, on_pause):
+            if not self._is_container(path):
                 self.listing.others.append(path)
+                continue
+            if not self._expand(path, on_pause):
+                self.listing.others.append(path)
+            done += 1
+            on_progress(done, total)
         return self
 
     def holds_image(self) -> bool:
         """Return whether there is an image, before `expand`; containers are listed as far as their first."""
-        files = [
-            path for path in self.listing.others if (path or self.root.address).lower().endswith(SUFFIXES)
-        ]
+        files = filter(self._is_container, self.listing.others)
         return bool(self.listing.images) or any(
             isinstance(stored, Stored) and stored.is_image
             for path in files
@@ -156,6 +167,10 @@ class Contents:
             for stored in self._list(container, stamp):
                 if isinstance(stored, Stored) and stored.line:
                     yield container, _joined(container, stored.name), stored
+
+    def _is_container(self, path: str) -> bool:
+        name = (path or self.root.address).lower()
+        return name.endswith(SUFFIXES) and not _DERIVED.search(name)
 
     def _expand(self, container: str, on_pause: Callable[[], None]) -> bool:
         """Add the files of a container; return whether it holds an image."""

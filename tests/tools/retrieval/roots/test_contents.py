@@ -144,6 +144,14 @@ def test_what_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
     assert not has_images(tmp_path)
 
 
+def test_progress_counts_containers(tmp_path: Path) -> None:
+    for n in range(3):
+        (tmp_path / f"{n}.tar").write_bytes(tar(SHARD))
+    progress = list[tuple[int, int]]()
+    contents_of({"": root_of(str(tmp_path))}, on_progress=lambda *counts: progress.append(counts))
+    assert progress == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_an_unchanged_container_is_not_listed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shard, cache = tmp_path / "library/0.tar", tmp_path / "cache"
     shard.parent.mkdir()
