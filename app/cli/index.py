@@ -18,7 +18,8 @@ def index(
     folder: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Folders of images, with or without captions; the configured library if omitted."
+            help="Folders of images, .tar, .parquet or .arrow files with images, or URLs; "
+            "the configured library if omitted."
         ),
     ] = None,
     profile: Profile = None,

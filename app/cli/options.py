@@ -15,7 +15,10 @@ Setting = Annotated[
 ]
 Profile = Annotated[str | None, typer.Option(help="The backends to use; `pocket` runs without any setup.")]
 Library = Annotated[
-    list[str] | None, typer.Option(metavar="FOLDER", help="A folder of reference images; repeatable.")
+    list[str] | None,
+    typer.Option(
+        metavar="FOLDER", help="A folder, .tar, .parquet, .arrow or URL of reference images; repeatable."
+    ),
 ]
 License = Annotated[
     Licenses | None,
