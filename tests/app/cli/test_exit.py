@@ -6,7 +6,7 @@ import sys
 import pytest
 
 PROGRAM = """
-import atexit, gc, sys, threading, time
+import atexit, gc, sys, threading
 from pleinair.app.cli.main import console
 
 class Last:
@@ -14,7 +14,7 @@ class Last:
         print("taken apart")
 
 def work():
-    time.sleep(0.2)
+    threading.main_thread().join()
     print("worked")
 
 last = Last()
