@@ -13,13 +13,14 @@ published encoders, and synonyms.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -66,6 +67,7 @@ STATISTICS: dict[str, Usual] = {
         for name, statistic in _STATISTICS.items()
     },
 }
+PREVALENCES = (0.05, 0.1, 0.3, 0.6)  # of one concept in a library
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the words' weight
 
 
@@ -85,6 +87,14 @@ class Pocket:
         }
         self._hits = [library.items[id].hit() for id in ids]
         self._rows = {id: row for row, id in enumerate(ids)}
+
+    def part(self, chosen: Flags) -> Pocket:
+        """Return the library of some of the images."""
+        part = copy.copy(self)
+        part.vectors, part._hits = self.vectors[chosen], list(compress(self._hits, chosen))
+        part._rows = {hit.id: row for row, hit in enumerate(part._hits)}
+        part.shows = {name: shows[chosen] for name, shows in self.shows.items()}
+        return part
 
     def search(self, query: str, k: int) -> list[Hit]:
         """Return the best `k` images."""
@@ -137,7 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--queries", type=int, default=600, help="names, and tags, of openmoji (600)")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        by_vectors(Pocket(Path(folder) / "library", options.seed))
+        pocket = Pocket(Path(folder) / "library", options.seed)
+    by_vectors(pocket)
+    by_prevalence(pocket, options.seed)
     if options.openmoji:
         by_captions(json.loads(options.openmoji.read_text("utf-8")), options.queries, options.seed)
 
@@ -161,6 +173,37 @@ def by_vectors(pocket: Pocket) -> None:
             print(f"{title} {name}: margin {margin:.3f}, abstains on known {known:.3f}, {figures}", end="; ")
             print(f"balanced {(1 - known + unknown) / 2:.4f}, AUC {_auc(decisions, usual, sample):.4f}")
     _report(halves[1], sample, calibration.flat.threshold, calibration.relative.threshold)
+
+
+def by_prevalence(pocket: Pocket, seed: int) -> None:
+    """Print how often a concept is accepted that much of a library shows, for every eighth species.
+
+    Each library has all images of one species and as many others as make it that share; thresholds are
+    calibrated by its own captions.
+    """
+    chance = np.random.default_rng(seed)
+    for share in PREVALENCES:
+        accepted, others = defaultdict[str, list[bool]](list), defaultdict[str, list[bool]](list)
+        for species in list(filter(lambda species: pocket.shows[species.name].any(), SPECIES))[::8]:
+            own, rest = (np.flatnonzero(pocket.shows[species.name] == shown) for shown in (True, False))
+            count = min(len(rest), int(len(own) / share) - len(own))
+            chosen = np.zeros(len(pocket.vectors), bool)
+            chosen[[*own, *chance.choice(rest, count, replace=False)]] = True
+            part = pocket.part(chosen)
+            sample, (queries, best, unrelated) = sample_of(part), scores_of(part)
+            for name, usual in STATISTICS.items():
+                shares = np.array([usual(sample, query) for query in queries])
+                margin = choose((best - shares).tolist(), (unrelated - shares).tolist()).threshold
+                for each in SPECIES:
+                    if part.shows[each.name].any():
+                        decisions = Decisions()
+                        query = part.encoder.encode_text([each.name])
+                        decisions.add("known", each.name, query, part.vectors)
+                        is_kept = not decisions.abstains(usual, sample, margin)[0]
+                        (accepted if each is species else others)[name].append(is_kept)
+        for name in STATISTICS:
+            figures = f"{sum(accepted[name])} of {len(accepted[name])}, others {np.mean(others[name]):.3f}"
+            print(f"a concept of {share:.0%} of the images, {name}: accepted {figures}")
 
 
 def _decisions(pocket: Pocket, half: int) -> Decisions:
