@@ -18,7 +18,8 @@ from support import tiny_pipelines as tiny
 from pleinair.app.api import draw, enqueue, home, run_table
 from pleinair.app.engines import build_generator, on_device
 from pleinair.app.runs.events import Ended, Event, Progress, StepFinished, payloads, read
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.owner import Owner
+from pleinair.app.runs.store import Run, Runs
 from pleinair.app.runs.worker import runs_at_once, work
 from pleinair.app.settings import load
 from pleinair.tools.storage.artifacts import ArtifactStore
@@ -64,31 +65,34 @@ def pixels(run: Run) -> bytes:
     return store.open(step.attempts[0].picture).tobytes()
 
 
-def steps_of(run: Run) -> list[Event]:
+def steps_of(run_id: str) -> list[Event]:
     """Return the events of a run's diffusion steps, without the one that says that the model is loaded."""
-    events = read(home().events(run.id))
+    events = read(home().events(run_id))
     return [event for event in events if isinstance(event.data, Progress) and event.data.done]
 
 
-class Meeting:
-    """Callback of a worker that lets the first two images wait for each other at their first steps."""
+class Meeting(Runs):
+    """Run table, and callback of a worker, by which the first two images wait for each other at a step."""
 
-    def __init__(self, runs: list[Run], then: Callable[[], None] = lambda: None) -> None:
-        self._runs, self._barrier = runs, threading.Barrier(2, then)
-        self._met, self.first = threading.local(), set[str]()
+    def __init__(self, then: Callable[[], None] = lambda: None) -> None:
+        super().__init__(home().table)
+        self._barrier, self._own = threading.Barrier(2, then), threading.local()
+        self.first: list[str] = []  # runs that were being drawn when both had met
+
+    def claim(self, run_id: str, owner: Owner, *, reopen: bool = False) -> int:
+        """Claim a run as that of this thread."""
+        self._own.run = run_id
+        return super().claim(run_id, owner, reopen=reopen)
 
     def __call__(self) -> None:
-        if getattr(self._met, "done", False) or self._barrier.broken or len(self.first) == 2:
-            return
-        drawn = [run for run in self._runs if steps_of(run)]
-        if drawn:
-            self._met.done = True
+        run: str | None = getattr(self._own, "run", None)
+        if run and len(self.first) < 2 and run not in self.first and steps_of(run):
+            self.first.append(run)
             self._barrier.wait(WAIT)
-            self.first.update(run.id for run in self._runs if steps_of(run))
 
 
-def work_off(tell: Callable[[], None]) -> None:
-    work(run_table(), home(), threading.Event(), 0.3, tell=tell, at_once=2)
+def work_off(meeting: Meeting) -> None:
+    work(meeting, home(), threading.Event(), 0.3, tell=meeting, at_once=2)
 
 
 def require_one_image_each(runs: list[Run]) -> None:
@@ -103,11 +107,11 @@ def require_one_image_each(runs: list[Run]) -> None:
 
 def test_two_runs_are_drawn_at_once_and_clients_take_turns(settings: dict[str, Any]) -> None:
     runs = queued(settings, "a", "a", "a", "b")
-    meeting = Meeting(runs)
+    meeting = Meeting()
     work_off(meeting)
-    assert meeting.first == {runs[0].id, runs[3].id}
+    assert set(meeting.first) == {runs[0].id, runs[3].id}
     (begin, end), (other_begin, other_end) = (
-        (steps[0].at, steps[-1].at) for steps in (steps_of(runs[0]), steps_of(runs[3]))
+        (steps[0].at, steps[-1].at) for steps in (steps_of(runs[0].id), steps_of(runs[3].id))
     )
     assert begin < other_end and other_begin < end
     pids = {worker_on(settings, device).pid for device in DEVICES}
@@ -126,7 +130,7 @@ def test_a_killed_process_leaves_its_run_to_the_other_device(
         assert victim.pid
         os.kill(victim.pid, signal.SIGKILL)
 
-    work_off(Meeting(runs, kill))
+    work_off(Meeting(kill))
     require_one_image_each(runs)
     assert "goes on with cpu:1: The process of" in caplog.text
     assert "died while generating: it was ended by SIGKILL" in caplog.text
@@ -138,7 +142,7 @@ def test_a_cancelled_run_frees_its_device(settings: dict[str, Any]) -> None:
     def cancel() -> None:
         run_table().request_cancel(runs[0].id)
 
-    work_off(Meeting(runs, cancel))
+    work_off(Meeting(cancel))
     assert run_table().get(runs[0].id).status == "cancelled"
     require_one_image_each(runs[1:])
 
