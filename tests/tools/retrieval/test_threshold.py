@@ -101,10 +101,11 @@ def test_hybrid_hits_count_by_the_threshold_of_the_query(margin: float, matches:
 
 
 def test_a_search_by_the_name_keeps_the_threshold_of_the_caption() -> None:
-    options, retriever = composed(0.2, "hybrid", a_wren=0.0, finch=60.0)
-    concept = Concept(name="finch", caption="a wren")
+    options, retriever = composed(0.9, "hybrid", a_robot=10.0, finch=60.0)
+    concept = Concept(name="finch", caption="a robot")
     alone = retrieve(concept, retriever=retriever, k=3, threshold=threshold_of(options))
     named = retrieve(concept, retriever=retriever, k=3, threshold=threshold_of(options), with_name=True)
+    assert (alone.abstained, named.abstained) == (True, False)
     assert named.query_scores == alone.query_scores
 
 
