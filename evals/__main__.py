@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from pleinair.evals import data_sets, gpu
+from pleinair.evals import data_sets
 from pleinair.evals.cases import make_cases
 from pleinair.evals.experiments import attribution, first_event, heap, overhead, serving
 from pleinair.evals.papers import run as papers
@@ -48,7 +48,6 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     data_sets.add(commands)
     papers.add(commands)
     reproduce.add(commands)
-    gpu.add(commands)
     scale.add(commands)
     scores.add(commands)
     recall.add(commands)

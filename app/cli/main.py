@@ -34,6 +34,7 @@ from pleinair.app.cli.terminal import EXITS, logging_notes, say
 from pleinair.app.cli.trace import trace_app
 from pleinair.app.cli.train import train_app
 from pleinair.app.cli.trust import settings, trust
+from pleinair.app.cli.verify import verify
 from pleinair.app.texts import printable
 
 HELP = (
@@ -53,7 +54,7 @@ app.add_typer(library_app, name="library")
 app.add_typer(train_app, name="train")
 app.command(help=f"Generate an image of PROMPT; `-` reads it from standard input.\n\n{EXITS}")(draw)
 app.command(help=f"Generate the images of a file of prompts; the same command goes on.\n\n{EXITS}")(batch)
-for command in (chat, serve, worker, judge, mcp, index, doctor, setup, trust, settings, skill):
+for command in (chat, serve, worker, judge, mcp, index, doctor, verify, setup, trust, settings, skill):
     app.command()(command)
 
 

@@ -1,0 +1,1 @@
+"""`pleinair verify`: measurements of this machine with its GPU, in a report that can be sent back."""
