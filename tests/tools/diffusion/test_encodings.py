@@ -82,7 +82,7 @@ def test_images_are_the_same_with_and_without_the_cache(engines: Engines, pipeli
     assert attempts(cached) == attempts(plain)
     assert (plain.encodings.hits, plain.encodings.misses) == (0, 0)
     if pipeline != "OmniGenPipeline":  # it has no encoder of texts
-        assert cached.encodings.hits >= 3
+        assert cached.encodings.hits >= 2  # each class of a pipeline encodes for itself
 
 
 def test_an_encoder_runs_once_for_each_text_and_reference(engines: Engines) -> None:
