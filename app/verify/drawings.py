@@ -89,7 +89,7 @@ def draw_prompts(part: Part, plan: Plan, say: Say) -> Iterator[Row]:
                 "seconds": best.seconds if best else None,
                 "levels": list(best.offload_levels) if best else [],
             }
-            write_whole(Path(plan.out) / f"{part.name}.png", sheet(cells))
+            write_whole(Path(plan.out) / f"{part.name}.png", _sheet(cells))
 
 
 @contextmanager
@@ -158,7 +158,7 @@ def _draw(task: Task, profile: str, seed: int, plan: Plan) -> Result:
     return draw(task.prompt, **options)
 
 
-def sheet(cells: Sequence[tuple[Task, Path | None]]) -> bytes:
+def _sheet(cells: Sequence[tuple[Task, Path | None]]) -> bytes:
     """Return a PNG without metadata: each image with its reference and its prompt below."""
     from PIL import Image, ImageOps
 

@@ -35,7 +35,7 @@ def time_encoder(plan: Plan, say: Say) -> Iterator[Row]:
     work = Path(plan.work)
     settings, weights = _encoder_settings(plan, work)
     say(f"{count} JPEG files")
-    files = write_photographs(work / "photographs", count, side)
+    files = _write_photographs(work / "photographs", count, side)
     say("decoding and embedding")
     facts = {"n": count, "side": side, "weights": weights, "model": _label(settings)}
     placed: Row = {}
@@ -76,14 +76,14 @@ def _encoder_settings(plan: Plan, work: Path) -> tuple[Settings, str]:
     model = encoder_model(settings.encoder)
     is_random = model.on_hub and (not model.revision or find_missing_files(model)[0])
     if is_random:
-        folder = write_random_clip(work / "encoder")
+        folder = _write_random_clip(work / "encoder")
         choice = {"backend": "open_clip", "model": f"{LOCAL}{folder}", "revision": "", "commit": ""}
         overrides |= {f"encoder.{key}": value for key, value in choice.items()}
         settings = load(profile, overrides | {"encoder.device": plan.device})
     return settings, "random" if is_random else "real"
 
 
-def write_random_clip(folder: Path, name: str = MODEL) -> Path:
+def _write_random_clip(folder: Path, name: str = MODEL) -> Path:
     """Write a model of open_clip with random weights, as open_clip saves one; return its folder."""
     import open_clip
     from safetensors.torch import save_file
@@ -100,7 +100,7 @@ def write_random_clip(folder: Path, name: str = MODEL) -> Path:
     return folder
 
 
-def write_photographs(folder: Path, count: int, side: int) -> Sequence[Path]:
+def _write_photographs(folder: Path, count: int, side: int) -> Sequence[Path]:
     """Write `count` JPEG files of side × side pixels with coarse and fine noise; return their paths."""
     import numpy as np
     from PIL import Image

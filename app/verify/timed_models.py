@@ -48,7 +48,7 @@ class TimedModel(Protocol):
         ...
 
 
-def reference_images(count: int, number: int) -> list[Image]:
+def _reference_images(count: int, number: int) -> list[Image]:
     """Return `count` images of a megapixel that differ from each other and from those of another number."""
     from PIL import Image, ImageOps
 
@@ -86,7 +86,7 @@ class RealModel:
             if done == 0 and self.load_seconds is None:
                 self.load_seconds = perf_counter() - started
 
-        self._engine.generate(request, reference_images(references, number), on_step)
+        self._engine.generate(request, _reference_images(references, number), on_step)
 
     def estimate(self, references: int) -> int | None:
         """Return the bytes of an image by the estimate that chooses the offload level."""
@@ -137,7 +137,7 @@ class RandomModel:
 
     def draw(self, references: int, steps: int, number: int) -> None:
         """Generate an image; the first call builds the model at the first level with room for it."""
-        images = reference_images(references, number)
+        images = _reference_images(references, number)
 
         def work() -> None:
             pipeline = self._place(references)
@@ -220,7 +220,7 @@ class RandomModel:
         scaled = [scale_reference(image, settings.reference_size) for image in images]
         if isinstance(settings, IpAdapterSettings):
             pipeline.set_ip_adapter_scale(settings.scale if scaled else 0.0)
-            arguments[family.images] = [scaled or reference_images(1, 0)]
+            arguments[family.images] = [scaled or _reference_images(1, 0)]
         elif scaled:
             arguments[family.images] = scaled if family.as_list else scaled[0]
         return arguments

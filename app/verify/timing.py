@@ -67,6 +67,7 @@ def _arguments(settings: Settings, part: Part, plan: Plan) -> dict[str, Any]:
     """Return the generator's arguments: the profile's, with every slot of the class and no short drafts."""
     arguments = settings.generator.arguments | {
         "device": plan.device,
+        "devices": "",
         "compile": part.compiled,
         "slots": None,
         "draft_steps": None,

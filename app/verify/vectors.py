@@ -33,7 +33,7 @@ def compare_faiss(plan: Plan, say: Say) -> Iterator[Row]:
     if not plan.tiny:
         _require_gpu(faiss)
     say("synthetic vectors")
-    vectors, queries = make_vectors(_TINY_COUNT if plan.tiny else COUNT, max(BATCHES))
+    vectors, queries = _make_vectors(_TINY_COUNT if plan.tiny else COUNT, max(BATCHES))
     cpu = faiss.IndexFlatIP(DIM)
     cpu.add(vectors)
     started = perf_counter()
@@ -52,7 +52,7 @@ def compare_faiss(plan: Plan, say: Say) -> Iterator[Row]:
     gc.collect()
 
 
-def make_vectors(count: int, queries: int, seed: int = 0) -> tuple[Any, Any]:
+def _make_vectors(count: int, queries: int, seed: int = 0) -> tuple[Any, Any]:
     """Return unit vectors [count, 512] in 1,000 clusters, and queries [queries, 512] with a gap to them.
 
     A query is a cluster's centre with noise of twice its length, so that its best cosines are near 0.4, and
