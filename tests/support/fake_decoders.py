@@ -64,6 +64,13 @@ def die_once(data: bytes, options: ReadOptions) -> Opened:
     return Opened(Image.new("RGB", (2, 2)))
 
 
+def die_at_text(data: bytes, options: ReadOptions) -> Opened:
+    """Kill the process at a file that is no image."""
+    if data == b"text":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(data, options)
+
+
 def raise_foreign(data: bytes, options: ReadOptions) -> Opened:
     """Raise what the decoder does not catch."""
     raise KeyboardInterrupt(f"at {id(data):#x}")
@@ -117,6 +124,8 @@ def read_a_secret() -> None:
     os.environ["PLEINAIR_TEST_KEY"]
 
 
-def head(reason: int, width: int, height: int, note: int = 0, texts: int = 0) -> bytes:
+def head(
+    reason: int, width: int, height: int, note: int = 0, texts: int = 0, full: tuple[int, int] = (1, 1)
+) -> bytes:
     """Pack the head of an answer as the process does."""
-    return struct.pack(">BIIBI", reason, width, height, note, texts)
+    return struct.pack(">BIIIIBI", reason, width, height, *full, note, texts)

@@ -32,7 +32,7 @@ SUFFIXES = tuple(
 )
 LARGEST = 40_000_000  # pixels of an image that is returned: 120 MB as RGB
 MAX_SIDE = 8192  # pixels of an image that is returned
-_MAX_CLAIM = 65_535  # pixels a side that a file may claim
+MAX_CLAIM = 65_535  # pixels a side that a file may claim
 _MAX_BYTES = 64 * 2**20  # of a file, or more where more pixels are allowed
 _BYTES = 3  # of a file for each pixel allowed: 16-bit grey and 8-bit colour without compression
 _COEFFICIENTS = 8  # bytes for each pixel allowed that a progressive JPEG's coefficients may take
@@ -51,6 +51,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE = tuple(_UPRIGHT[orientation] for orientation in (5, 6, 7, 8))
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N")  # grey, 0 to 65535
 _PLAIN = ("1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "LAB")
 _REDUCED_AS_THEY_ARE = ("L", "RGB", "CMYK")  # others are converted first: palettes, transparency, 16 bits
@@ -123,7 +124,8 @@ FULL = ReadOptions()
 class Opened:
     """Decoded image, upright, in its own mode; `colours` is what still has to be applied to it.
 
-    `texts` are those embedded in the file, by name; with `alpha` the pixels are RGBA.
+    `texts` are those embedded in the file, by name; with `alpha` the pixels are RGBA. `size` is the width and
+    height in pixels, upright, before the image was reduced; zeros if unknown.
     """
 
     image: Image.Image
@@ -131,6 +133,7 @@ class Opened:
     note: Note = Note(0)
     texts: Mapping[str, str] = field(default_factory=dict)
     alpha: bool = False
+    size: tuple[int, int] = (0, 0)
 
     def strips(self, factor: int = 1) -> Iterator[Image.Image]:
         """Yield the image's pixels from the top, some megabytes at once, each side divided by `factor`."""
@@ -265,6 +268,7 @@ def opened(data: bytes, options: ReadOptions = FULL) -> Opened:
     """Decode a file's bytes; raise anything for a damaged one."""
     with Image.open(io.BytesIO(data), formats=_formats(data)) as image:
         _require_usual(image)
+        size = image.size
         _draft(image, options)
         pixels, note = _load(image, data, options)
         try:
@@ -272,7 +276,8 @@ def opened(data: bytes, options: ReadOptions = FULL) -> Opened:
         except BadProfile:
             colours, note = None, note | Note.PROFILE
         turn = _turn(image)
-    read = Opened(pixels, colours, note, alpha=options.alpha)
+    size = size[::-1] if turn in _ON_ITS_SIDE else size
+    read = Opened(pixels, colours, note, alpha=options.alpha, size=size)
     if (factor := _factor(pixels.size, options)) > 1:
         read = replace(read, image=_joined(read, factor), colours=None)
     return read if turn is None else replace(read, image=read.image.transpose(turn))
@@ -321,7 +326,7 @@ def _require_usual(image: Image.Image) -> None:
     width, height = image.size
     if width < 1 or height < 1:
         raise BadPicture(Unreadable.NO_PIXELS)
-    if max(width, height) > _MAX_CLAIM:
+    if max(width, height) > MAX_CLAIM:
         raise BadPicture(Unreadable.TOO_LARGE)
     if image.format == "TIFF" and _is_raw(image):
         raise BadPicture(Unreadable.RAW)

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -27,13 +27,23 @@ from typing import TYPE_CHECKING
 from pleinair.tools.child_process import ChannelClosed, ChildProcess, bare_environment
 from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.images.reading import FULL, BadPicture, Note, ReadOptions, file_bytes, needs_threads
-from pleinair.tools.images.sandbox_process import HEAD, READY, REASONS, REQUEST, extra_seconds, is_plausible
+from pleinair.tools.images.sandbox_process import (
+    HEAD,
+    LENGTH,
+    READY,
+    REASONS,
+    REQUEST,
+    extra_seconds,
+    is_plausible,
+)
 from pleinair.tools.types import ModelFault
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FILES = 1000  # that one process decodes before a new one replaces it
+FILES = 4000  # that one process decodes before a new one replaces it
+TOGETHER = 32  # files of one request, at most
+_TOGETHER_BYTES = 2**20  # of the files of one request with more than one
 _CPU_SECONDS = 2.0  # for one file, and some more for a large one
 _TIMEOUT = 15.0  # seconds for one file; on a busy machine a process has less than all of them
 _MEMORY = 448 * 2**20  # bytes that a file may take beyond what an idle process has
@@ -49,11 +59,15 @@ _MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(128 * 2**20), "MALLOC_MMAP_THRESHOLD_":
 
 @dataclass(frozen=True)
 class Read:
-    """Image in upright sRGB, what was made up for in its file, and the texts embedded there, by name."""
+    """Image in upright sRGB, what was made up for in its file, and the texts embedded there, by name.
+
+    `size` is the width and height of the file's image, upright, before it was reduced; zeros if unknown.
+    """
 
     image: Image
     note: Note = Note(0)
     texts: Mapping[str, str] = field(default_factory=dict)
+    size: tuple[int, int] = (0, 0)
 
 
 def read_untrusted(source: str | Path | bytes, options: ReadOptions = FULL) -> Image:
@@ -70,6 +84,22 @@ def read_with_notes(source: str | Path | bytes, options: ReadOptions = FULL) -> 
     """Decode as `read_untrusted` does, and return what else is known of the file."""
     data = file_bytes(source, options)
     return _decoder(options.max_pixels, needs_threads(data)).read(data, options.side, options.alpha)
+
+
+def read_many(files: Sequence[bytes], options: ReadOptions = FULL) -> list[Read | BadPicture]:
+    """Decode files as `read_with_notes` does, small ones many at a time; return their errors in their places.
+
+    A process that is taken over by one of the files could answer for the others of its request, as it could
+    for those of later requests.
+    """
+    results: dict[int, Read | BadPicture] = {}
+    for threads in (False, True):
+        places = [place for place, data in enumerate(files) if needs_threads(data) == threads]
+        if places:
+            decoder = _decoder(options.max_pixels, threads)
+            reads = decoder.read_many([files[place] for place in places], options.side, options.alpha)
+            results |= zip(places, reads, strict=True)
+    return [results[place] for place in range(len(files))]
 
 
 class _TimedOut(Exception):
@@ -111,8 +141,35 @@ class Decoder:
             self._reset()
         for _ in range(_TRIES):
             with suppress(ChannelClosed), self._slots:
-                return self._decode(data, options)
+                (read,) = self._decode([data], options)
+                if isinstance(read, BadPicture):
+                    raise read
+                return read
         raise BadPicture("decoding it ends the decoder")
+
+    def read_many(
+        self, files: Sequence[bytes], side: int = 0, alpha: bool = False
+    ) -> list[Read | BadPicture]:
+        """Decode files as `read` does, small ones in common requests; return errors in their places.
+
+        Where a request fails, each of its files is decoded alone, so that one file never costs another.
+        """
+        options = ReadOptions(side, self._arguments[3], alpha)
+        return [read for group in _requests(files) for read in self._read_group(group, options)]
+
+    def _read_group(self, files: Sequence[bytes], options: ReadOptions) -> list[Read | BadPicture]:
+        if len(files) > 1:
+            if self._owner != os.getpid():
+                self._reset()
+            with suppress(ChannelClosed, BadPicture), self._slots:
+                return self._decode(files, options)
+        return [self._read_alone(data, options) for data in files]
+
+    def _read_alone(self, data: bytes, options: ReadOptions) -> Read | BadPicture:
+        try:
+            return self.read(data, options.side, options.alpha)
+        except BadPicture as error:
+            return error
 
     def close(self) -> None:
         """End the idle processes."""
@@ -124,10 +181,10 @@ class Decoder:
         self._slots = threading.BoundedSemaphore(os.cpu_count() or 1)
         self._owner = os.getpid()  # last, because another thread that reads it uses the others
 
-    def _decode(self, data: bytes, options: ReadOptions) -> Read:
-        process, extra = self._borrow(), extra_seconds(data)
+    def _decode(self, files: Sequence[bytes], options: ReadOptions) -> list[Read | BadPicture]:
+        process, extra = self._borrow(), sum(map(extra_seconds, files))
         try:
-            return process.decode(data, options, self._timeout + extra)
+            return list(process.decode(files, options, self._timeout + extra))
         except _TimedOut:
             raise BadPicture(f"decoding it takes over {self._timeout + extra:.3g} s") from None
         except ChannelClosed:
@@ -184,30 +241,39 @@ class _DecoderProcess(ChildProcess):
             code = self.process.returncode
             raise ModelFault(f"The process that decodes images does not start (exit status {code}).")
 
-    def decode(self, data: bytes, options: ReadOptions, timeout: float) -> Read:
-        """Decode one file; raise `BadPicture` for the process's reason, `_TimedOut` or `ChannelClosed`."""
+    def decode(
+        self, files: Sequence[bytes], options: ReadOptions, timeout: float
+    ) -> Iterator[Read | BadPicture]:
+        """Decode files, in order; an error is the process's reason. Raise `_TimedOut` or `ChannelClosed`."""
+        self._busy = True
+        self._send(files, options, timeout)
+        deadline = monotonic() + timeout
+        for _ in files:
+            yield self._answer(options.mode, deadline)
+        self._decoded, self._busy = self._decoded + len(files), False
+
+    def _answer(self, mode: str, deadline: float) -> Read | BadPicture:
         from PIL import Image
 
-        self._busy = True
-        self._send(REQUEST.pack(len(data), options.side, options.alpha), data, timeout)
-        deadline = monotonic() + timeout
-        reason, width, height, note, length = HEAD.unpack(self._receive(HEAD.size, deadline))
-        if not is_plausible(reason, width, height, note, length):
+        head = HEAD.unpack(self._receive(HEAD.size, deadline))
+        if not is_plausible(*head):
             self.close()
             raise ChannelClosed
+        reason, width, height, full_width, full_height, note, length = head
         texts = self._texts(length, deadline)
-        mode = options.mode
-        pixels = b"" if reason else self._receive(len(mode) * width * height, deadline)
-        self._decoded, self._busy = self._decoded + 1, False
         if message := REASONS[reason]:
-            raise BadPicture(message)
-        return Read(Image.frombytes(mode, (width, height), pixels), Note(note), texts)
+            return BadPicture(message)
+        pixels = self._receive(len(mode) * width * height, deadline)
+        image = Image.frombytes(mode, (width, height), pixels)
+        return Read(image, Note(note), texts, (full_width, full_height))
 
-    def _send(self, head: bytes, data: bytes, timeout: float) -> None:
+    def _send(self, files: Sequence[bytes], options: ReadOptions, timeout: float) -> None:
+        head = REQUEST.pack(len(files), options.side, options.alpha)
+        lengths = b"".join(LENGTH.pack(len(data)) for data in files)
         self._socket.settimeout(timeout)
         try:
-            self._socket.sendall(head)
-            self._socket.sendall(data)
+            self._socket.sendall(head + lengths)
+            self._socket.sendall(files[0] if len(files) == 1 else b"".join(files))
         except TimeoutError:
             raise _TimedOut from None
         except OSError:
@@ -240,6 +306,19 @@ class _DecoderProcess(ChildProcess):
             if monotonic() > deadline:
                 raise _TimedOut
         return received
+
+
+def _requests(files: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Yield the files in groups that fit into one request; empty and large ones come alone."""
+    group: list[bytes] = []
+    for data in files:
+        size = sum(map(len, group)) + len(data)
+        if group and (not data or not group[-1] or size > _TOGETHER_BYTES or len(group) == TOGETHER):
+            yield group
+            group = []
+        group.append(data)
+    if group:
+        yield group
 
 
 @cache

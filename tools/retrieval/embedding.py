@@ -1,8 +1,9 @@
 """Embed a library's images in small batches, each stored on disk as soon as it is complete.
 
-An image is identified by the SHA-256 of its file: vectors of an earlier index, or of a build that was killed,
-are used again, whatever the file is called now. Not covered: encoders whose vectors depend on the rest of the
-batch.
+It is a pipeline: threads read and hash files ahead and have them decoded and reduced by the processes of
+`images.sandbox`, small files many at a time, while the encoder embeds the batch before. An image is
+identified by the SHA-256 of its file: vectors of an earlier index, or of a build that was killed, are used
+again, whatever the file is called now. Not covered: encoders whose vectors depend on the rest of the batch.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy as np
 
 from pleinair.tools.deadline import check_deadline
 from pleinair.tools.images.reading import NOTES, BadPicture, ReadOptions, is_blank
-from pleinair.tools.images.sandbox import read_with_notes
+from pleinair.tools.images.sandbox import TOGETHER, Read, read_many
 from pleinair.tools.retrieval.item import Item
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.manifest import READING, File, Skipped
@@ -41,9 +42,10 @@ if TYPE_CHECKING:
     _Read = tuple[File, Image | None]  # no image of a file that is embedded already or skipped
 
 BATCH_PIXELS = 64_000_000  # decoded images in memory at once: 192 MB
-_READERS = max(4, os.cpu_count() or 1)  # threads that read and decode ahead, one image each
-# Images come reduced to this many times the encoder's own size at least: see evals/LOG.md, 2026-11-28
-_FINER = 2
+_READERS = (os.cpu_count() or 1) + 1  # threads that read ahead: one a process that decodes, one at the files
+_TOGETHER_BYTES = 512 * 1024  # of the files that one thread reads together
+# Images come reduced to this many times the encoder's own size at least: see evals/LOG.md
+_FINER = 1.5
 
 
 @dataclass
@@ -97,7 +99,7 @@ def embed_library(
     """
     total = len(library.items)
     batch = _Batch()
-    options = ReadOptions(_FINER * getattr(encoder, "image_side", 0), library.max_pixels)
+    options = ReadOptions(round(_FINER * getattr(encoder, "image_side", 0)), library.max_pixels)
     with closing(_read_ahead(library, embedded, options, batch_size)) as reads:
         for done, read in enumerate(reads, start=1):
             check_deadline()
@@ -125,39 +127,78 @@ def _read_ahead(
     library: Library, embedded: Embedded, options: ReadOptions, batch_size: int
 ) -> Generator[_Read | None, None, None]:
     """Yield the items' files in order, read ahead on threads; None for unchanged files."""
-    waiting: deque[Future[_Read] | None] = deque()
-    ahead = max(_READERS, batch_size) if options.side else _READERS  # unreduced images take much memory
+    waiting: deque[Future[list[_Read]] | None] = deque()
+    # files of one group are small; unreduced images take much memory
+    ahead = max(_READERS, batch_size) if options.side else _READERS
+    files = 0
 
-    def first() -> _Read | None:
+    def first() -> Iterator[_Read | None]:
         reading = waiting.popleft()
-        return reading.result() if reading else None
+        yield from reading.result() if reading else (None,)
 
     pool = ThreadPoolExecutor(_READERS)
     try:
-        for item in library.items.values():
-            is_new = embedded.file(item) is None
-            waiting.append(pool.submit(_read, library, item, embedded, options) if is_new else None)
-            if len(waiting) > ahead:
-                yield first()
+        for group in _groups(library, embedded):
+            waiting.append(pool.submit(_read, library, group, embedded, options) if group else None)
+            files += len(group)
+            while files > ahead and len(waiting) > 1:
+                for read in first():
+                    files -= read is not None
+                    yield read
         while waiting:
-            yield first()
+            yield from first()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _read(library: Library, item: Item, embedded: Embedded, options: ReadOptions) -> _Read:
-    facts: dict[str, Any] = {"id": item.id, "sha256": "", "size": item.size, "mtime_ns": item.mtime_ns}
+def _groups(library: Library, embedded: Embedded) -> Iterator[list[Item]]:
+    """Yield the new items in groups for one thread each, and an empty list for each unchanged one."""
+    group, size = list[Item](), 0
+    for item in library.items.values():
+        is_new = embedded.file(item) is None
+        if group and (not is_new or size + item.size > _TOGETHER_BYTES or len(group) == TOGETHER):
+            yield group
+            group, size = [], 0
+        if is_new:
+            group.append(item)
+            size += item.size
+        else:
+            yield []
+    if group:
+        yield group
+
+
+def _read(library: Library, items: list[Item], embedded: Embedded, options: ReadOptions) -> list[_Read]:
+    """Read and hash files, and decode those that have no vector yet."""
+    files = [_hashed(library, item, embedded, options) for item in items]
+    images = iter(read_many([data for _, data in files if data is not None], options))
+    return [(file, None) if data is None else _usable(file, next(images)) for file, data in files]
+
+
+def _hashed(
+    library: Library, item: Item, embedded: Embedded, options: ReadOptions
+) -> tuple[File, bytes | None]:
+    """Return a file and its bytes, None if they need not be decoded."""
+    facts: dict[str, Any] = {"id": item.id, "size": item.size, "mtime_ns": item.mtime_ns}
     try:
         data = library.read(item, options)
-        facts["sha256"] = hashlib.sha256(data).hexdigest()
-        if facts["sha256"] in embedded.vectors:
-            return File(**facts), None
-        read = read_with_notes(data, options)
     except BadPicture as error:
-        return Skipped(**facts, reason=str(error)), None
+        return Skipped(**facts, sha256="", reason=str(error)), None
+    file = File(**facts, sha256=hashlib.sha256(data).hexdigest())
+    return file, None if file.sha256 in embedded.vectors else data
+
+
+def _usable(file: File, read: Read | BadPicture) -> _Read:
+    """Return a decoded file with its notes and its image, a skipped one with the reason."""
+    if isinstance(read, BadPicture):
+        return Skipped(**file.model_dump(), reason=str(read)), None
+    width, height = read.size
     if is_blank(read.image):
-        return Skipped(**facts, reason="one colour all over, after transparency is laid on white"), None
-    return File(**facts, notes=tuple(text for note, text in NOTES.items() if note in read.note)), read.image
+        blank = file.model_copy(update={"width": width, "height": height})
+        reason = "one colour all over, after transparency is laid on white"
+        return Skipped(**blank.model_dump(), reason=reason), None
+    notes = tuple(text for note, text in NOTES.items() if note in read.note)
+    return file.model_copy(update={"notes": notes, "width": width, "height": height}), read.image
 
 
 def _finish(batch: _Batch, encoder: Encoder, embedded: Embedded, shards: Path) -> None:
@@ -187,7 +228,9 @@ def _write_shard(path: Path, encoder_id: str, batch: _Batch, vectors: Vectors) -
     about = json.dumps({"encoder": encoder_id, "reading": READING, "files": files}).encode()
     data = io.BytesIO()
     np.savez(data, vectors=vectors, about=np.frombuffer(about, np.uint8))
-    write_whole(path, data.getvalue())
+    write_whole(
+        path, data.getvalue(), durable=False
+    )  # a power cut costs the last batches' work, nothing else
 
 
 def _read_shard(path: Path, encoder_id: str) -> Iterator[tuple[File, NDArray[np.float32]]]:

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from pleinair.tools.types import Features, Vectors
 
 REMEMBERED = 4096  # texts whose embedding is cached
-_SMALL = 10_000_000  # weights of a model that does not gain from bfloat16
+_SMALL = 10_000_000  # weights of a model whose texts do not gain from bfloat16
+_PART = 8  # images that one of several threads of a CPU embeds at a time, at least
 
 _log = logging.getLogger(__name__)
 
@@ -91,8 +92,8 @@ class OpenClipEncoder:
             revision: open_clip's pretrained tag; required by a plain name, unused for a folder or the hub.
             device: a torch device, or `auto` for CUDA if there is one.
             batch: texts or images in one pass, at least 1.
-            precision: of the weights; empty chooses by the machine.
-            threads: that prepare the images of a pass, at least 1.
+            precision: of the weights; empty chooses by the machine; texts of small models stay float32.
+            threads: that prepare the images of a pass for a device other than the CPU, at least 1.
             commit: of the model on the hub, 40 hexadecimal digits; empty for a folder.
 
         Raises:
@@ -125,14 +126,19 @@ class OpenClipEncoder:
             locate(model.removeprefix(LOCAL))
 
     def _set_precision(self, precision: str) -> None:
-        """Convert the weights; the id is that of the weights before they are rounded."""
+        """Convert the weights; the id is that of the weights before they are rounded.
+
+        Unless a precision was asked for, the texts of a small model stay in float32: they gain no time from
+        another one, and their vectors then depend little on the texts beside them.
+        """
         weights = sum(tensor.numel() for tensor in self._model.parameters())
-        self.precision = precision or find_precision(self._device, weights)
+        self.precision = precision or find_precision(self._device)
         if self.precision != "float32":
             import torch
 
             _ = self.id
-            self._model = self._model.to(getattr(torch, self.precision))
+            tower = self._model if precision or weights >= _SMALL else self._model.visual
+            tower.to(getattr(torch, self.precision))
 
     @property
     def device(self) -> str:
@@ -169,7 +175,7 @@ class OpenClipEncoder:
 
     def encode_images(self, images: Sequence[Image]) -> Vectors:
         """Embed images of any size and mode: float32 [n, dim], rows of length 1."""
-        return self._in_batches(images, self._embed_images)
+        return self._in_parallel(images, self._embed_images)
 
     def encode_patches(self, images: Sequence[Image]) -> Features:
         """Return the vision tower's last features: float32 [n, patches, channels], rows of any length.
@@ -179,7 +185,7 @@ class OpenClipEncoder:
         """
         if not hasattr(self._model.visual, "forward_intermediates"):
             raise BadInput(f"{self._name} has no patch features.", "Choose a vision transformer.")
-        return self._in_batches(images, self._embed_patches)
+        return self._in_parallel(images, self._embed_patches)
 
     def _in_batches(self, items: Sequence[Any], embed: Callable[[Sequence[Any]], Any]) -> Vectors:
         import torch
@@ -190,6 +196,28 @@ class OpenClipEncoder:
         with torch.inference_mode(), one_thread(self._name.removeprefix(LOCAL)):
             rows = [embed(items[start : start + self._batch]).float().cpu().numpy() for start in starts]
         return np.concatenate(rows)
+
+    def _in_parallel(self, images: Sequence[Image], embed: Callable[[Sequence[Image]], Any]) -> Vectors:
+        """Embed images; on a CPU in several parts at once, between which torch's threads are divided.
+
+        A part on one thread waits for no other, as the threads within a matrix product do: that costs little
+        on a machine of its own, and much on one that also decodes images.
+        """
+        import torch
+
+        threads = torch.get_num_threads()
+        parts = min(threads, len(images) // _PART)
+        if parts < 2 or self._device != "cpu":
+            return self._in_batches(images, embed)
+        size = min(self._batch, -(-len(images) // parts))
+        groups = [images[start : start + size] for start in range(0, len(images), size)]
+        try:
+            with ThreadPoolExecutor(
+                parts, initializer=torch.set_num_threads, initargs=(threads // parts,)
+            ) as pool:
+                return np.concatenate(list(pool.map(lambda group: self._in_batches(group, embed), groups)))
+        finally:
+            torch.set_num_threads(threads)  # new threads of this process begin with the number set last
 
     @cached_property
     def _dim(self) -> int:
@@ -204,12 +232,20 @@ class OpenClipEncoder:
         return _normalize(self._model.encode_image(self._pixels(images)))
 
     def _pixels(self, images: Sequence[Image]) -> Any:
-        """Prepare images on threads, as resizing releases the interpreter's lock: [n, 3, side, side]."""
+        """Return prepared images on the device: [n, 3, side, side] in the weights' precision."""
         import torch
 
-        with ThreadPoolExecutor(self._threads) as pool:
-            tensors = list(pool.map(lambda image: self._prepare(image.convert("RGB")), images))
-        return torch.stack(tensors).to(self._device, getattr(torch, self.precision))
+        precision = getattr(torch, self.precision)
+        if self._device == "cpu":
+            return torch.stack([self._prepared(image) for image in images]).to(precision)
+        with ThreadPoolExecutor(self._threads) as pool:  # resizing releases the interpreter's lock
+            pixels = torch.stack(list(pool.map(self._prepared, images)))
+        if self._device.startswith("cuda"):
+            pixels = pixels.pin_memory()
+        return pixels.to(self._device, non_blocking=True).to(precision)
+
+    def _prepared(self, image: Image) -> Any:
+        return self._prepare(image if image.mode == "RGB" else image.convert("RGB"))
 
     def _embed_patches(self, images: Sequence[Image]) -> Any:
         visual = self._model.visual
@@ -296,14 +332,12 @@ def _load(folder: Path, device: str, quick_gelu: bool) -> tuple[Any, Any, Any]:
     return model.eval(), preprocess, open_clip.get_tokenizer(source)
 
 
-def find_precision(device: str, weights: int) -> str:
-    """Choose bfloat16 for a model of some size if the device has instructions for it, else float32.
+def find_precision(device: str) -> str:
+    """Choose bfloat16 if the device has instructions for it, else float32.
 
-    On a CPU these are AVX512-BF16 or AMX: with them ViT-B/32 is some 4 times as fast as in float32, without
-    them bfloat16 was measured 40 times slower. MPS and other devices use float32.
+    On a CPU these are AVX512-BF16 or AMX: with them ViT-B/32 is some 4 times as fast as in float32, and the
+    pocket encoder twice; without them bfloat16 was measured 40 times slower. Others, as MPS, use float32.
     """
-    if weights < _SMALL:
-        return "float32"
     import torch
 
     supported = False

@@ -15,7 +15,7 @@ from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, Value
 
 REBUILD = "`pleinair index FOLDER` builds it anew."
-READING = 2  # raised when the same file is read as other pixels: its vector is then computed again
+READING = 3  # raised when the same file is read as other pixels: its vector is then computed again
 FILE = "manifest.json"
 _VERSION = 3  # 1 had no checksum of the rows, 2 listed the images itself
 _BLOCK = 2**20  # bytes read at a time

@@ -67,6 +67,55 @@ def test_pixels_and_errors_are_those_of_this_process(decoder: Decoder, name: str
     assert outcome(decoder.read, data) == outcome(read_picture, data)
 
 
+def test_files_of_one_request_have_the_results_of_single_ones(decoder: Decoder) -> None:
+    files = [make() for make in (*GOOD.values(), *BAD.values(), *BOMBS.values())] * 2
+    before = decoder._idle[-1]._decoded if decoder._idle else 0
+    results = decoder.read_many(files)
+    assert decoder._idle[-1]._decoded == before + sum(map(bool, files))  # nothing was tried again
+    assert [outcome(lambda _, read=read: raised(read), b"") for read in results] == [
+        outcome(read_picture, data) for data in files
+    ]
+
+
+def raised(read: Read | BadPicture) -> Read:
+    if isinstance(read, BadPicture):
+        raise read
+    return read
+
+
+def test_a_file_that_ends_the_process_costs_none_of_its_request() -> None:
+    decoder = Decoder(MODULE + "die_at_text")
+    results = decoder.read_many([PNG, b"text", PNG, PNG])
+    assert [isinstance(read, Read) for read in results] == [True, False, True, True]
+    assert str(results[1]) == "decoding it ends the decoder"
+    decoder.close()
+
+
+def test_many_small_files_go_in_few_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, decode = list[int](), sandbox._DecoderProcess.decode
+
+    def count(process: Any, files: Any, *arguments: Any) -> Any:
+        counts.append(len(files))
+        return decode(process, files, *arguments)
+
+    monkeypatch.setattr(sandbox._DecoderProcess, "decode", count)
+    monkeypatch.setattr(sandbox, "_TOGETHER_BYTES", 5 * len(PNG))
+    monkeypatch.setattr(sandbox, "TOGETHER", 4)
+    decoder = Decoder()
+    large = PNG + bytes(6 * len(PNG))
+    assert len(decoder.read_many([PNG] * 6 + [large] + [PNG])) == 8
+    assert counts == [4, 2, 1, 1]
+    decoder.close()
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (40, 20)), (6, (20, 40))])
+@pytest.mark.parametrize("side", [0, 8])
+def test_the_size_is_that_of_the_file_upright(
+    decoder: Decoder, orientation: int, size: tuple[int, int], side: int
+) -> None:
+    assert decoder.read(rotated(orientation), side).size == size
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_every_orientation_is_applied(decoder: Decoder, orientation: int) -> None:
     assert outcome(decoder.read, rotated(orientation)) == outcome(read_picture, rotated(orientation))
@@ -137,12 +186,13 @@ IMPLAUSIBLE = {
     "too wide": head(0, 10**9, 1),
     "too many": head(0, 8192, 8192),
     "empty": head(0, 0, 5),
+    "of too large a file": head(0, 5, 5, full=(10**6, 5)),
     "unknown notes": head(0, 5, 5, note=200),
     "too much text": head(0, 5, 5, texts=2**30),
     "text that is no JSON": head(0, 5, 5, texts=3) + b"{}}",
     "text that is no object": head(0, 5, 5, texts=3) + b"[1]",
     "text of other kinds": head(0, 5, 5, texts=7) + b'{"a":1}',
-    "a pickle": b"\x80\x04\x95\x20\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix",
+    "a pickle": b"\x80\x04\x95\x20\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x8c\x06system",
 }
 
 

@@ -276,6 +276,50 @@ def test_an_index_of_other_pixels_is_rebuilt(folder: Path, index_folder: Path) -
     assert sum(encoder.batches) == 4
 
 
+def test_the_size_of_each_image_is_recorded(folder: Path, index_folder: Path) -> None:
+    scene(1_600, 1_200).save(folder / "large.jpg")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # on its side
+    scene(80, 60).save(folder / "turned.jpg", exif=exif)
+    Image.new("RGB", (70, 50), "white").save(folder / "blank.png")
+    (folder / "text.png").write_text("no picture", encoding="utf-8")
+
+    class Sized(ColourEncoder):
+        image_side = 100
+
+    build(folder, index_folder, Sized())
+    index = build(folder, index_folder, Sized())  # as it was stored
+    sizes = {file.id: (file.width, file.height) for file in (*index.manifest.files, *index.skipped)}
+    assert sizes["large.jpg"] == (1_600, 1_200)
+    assert sizes["turned.jpg"] == (60, 80)
+    assert sizes["blank.png"] == (70, 50)
+    assert sizes["text.png"] == (0, 0)
+    assert sizes["red.png"] == (8, 8)
+
+
+def test_unchanged_files_among_new_ones_and_any_grouping_change_nothing(
+    folder: Path, index_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(folder, index_folder)
+    for number in range(9):
+        paint(folder, f"{'bgr'[number % 3]}{number}.png", (number * 20, 90, 200))
+    shutil.copy(folder / "red.png", folder / "also.png")
+    (folder / "empty.png").touch()
+    ways = ((10**6, 32), (100, 32), (10**6, 2))
+    for number, (size, together) in enumerate(ways):
+        monkeypatch.setattr(embedding, "_TOGETHER_BYTES", size)
+        monkeypatch.setattr(embedding, "TOGETHER", together)
+        copy = shutil.copytree(index_folder, index_folder.parent / str(number))
+        encoder = ColourEncoder()
+        index = build(folder, copy, encoder, batch_size=4)
+        assert [len(index), sum(encoder.batches), [file.id for file in index.skipped]] == [
+            14,
+            9,
+            ["empty.png"],
+        ]
+        assert index.manifest.rows == build(folder, index_folder.parent / "new").manifest.rows
+
+
 def test_an_encoder_with_a_size_sees_reduced_images(folder: Path, index_folder: Path) -> None:
     sizes: list[tuple[int, int]] = []
 
@@ -288,4 +332,4 @@ def test_an_encoder_with_a_size_sees_reduced_images(folder: Path, index_folder: 
 
     scene(1_600, 1_200).save(folder / "large.jpg")
     build(folder, index_folder, Sized())
-    assert sorted(sizes) == [(8, 8)] * 4 + [(400, 300)]
+    assert sorted(sizes) == [(8, 8)] * 4 + [(200, 150)]

@@ -26,7 +26,6 @@ from pleinair.tools.retrieval.encoder import OpenClipEncoder, find_precision, pr
 from pleinair.tools.types import BadInput
 
 MODEL = "local-dir:pocket/encoder"
-LARGE = 10_000_000  # weights from which on bfloat16 is used
 NOISE = [Image.effect_noise((side, 90), 60 + side).convert("RGB") for side in range(30, 90, 5)]
 
 
@@ -179,18 +178,17 @@ def test_bfloat16_is_used_if_the_device_has_instructions_for_it(
     for name in (AVX512, AMX):
         monkeypatch.setattr(torch.cpu, name, lambda: supported and device == "cpu")
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: supported and device != "cpu")
-    assert find_precision(device, LARGE) == expected
-    assert find_precision(device, LARGE - 1) == "float32"
-    assert find_precision("mps", LARGE) == "float32"
+    assert find_precision(device) == expected
+    assert find_precision("mps") == "float32"
 
 
 @pytest.mark.parametrize("name", [AVX512, AMX])
 def test_either_instruction_set_suffices(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     for query in (AVX512, AMX):
         monkeypatch.setattr(torch.cpu, query, lambda supported=query == name: supported)
-    assert find_precision("cpu", LARGE) == "bfloat16"
+    assert find_precision("cpu") == "bfloat16"
     monkeypatch.delattr(torch.cpu, name)
-    assert find_precision("cpu", LARGE) == "float32"
+    assert find_precision("cpu") == "float32"
 
 
 def test_bfloat16_has_nearly_the_same_vectors_under_the_same_id() -> None:
@@ -204,6 +202,57 @@ def test_bfloat16_has_nearly_the_same_vectors_under_the_same_id() -> None:
         assert not np.array_equal(actual, expected)
         np.testing.assert_allclose(np.linalg.norm(actual, axis=1), 1, atol=1e-5)
         assert np.einsum("nd,nd->n", actual, expected).min() > 0.999
+
+
+def supports_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (AVX512, AMX):
+        monkeypatch.setattr(torch.cpu, name, lambda: True)
+
+
+def test_only_the_images_of_a_small_model_are_rounded_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    supports_bfloat16(monkeypatch)
+    chosen, full, half = (OpenClipEncoder(MODEL, "", "cpu", 64, p) for p in ("", "float32", "bfloat16"))
+    assert chosen.precision == "bfloat16"
+    texts = ["a red car", "velmora finch", "a blue fish at night"]
+    assert np.array_equal(chosen.encode_text(texts), full.encode_text(texts))
+    assert np.array_equal(chosen.encode_images(NOISE), half.encode_images(NOISE))
+    assert not np.array_equal(chosen.encode_images(NOISE), full.encode_images(NOISE))
+
+
+def test_bfloat16_has_nearly_the_vectors_of_a_random_vit_b_32() -> None:
+    """Three layers of twelve, as a test of the arithmetic; evals/LOG.md has the figure of all."""
+    torch.manual_seed(0)
+    config = open_clip.get_model_config("ViT-B-32")
+    vision = open_clip.model._build_vision_tower(512, config["vision_cfg"] | {"layers": 3}).eval()
+    pixels = torch.stack([open_clip.image_transform(224, is_train=False)(image) for image in NOISE])
+    with torch.inference_mode():
+        full = torch.nn.functional.normalize(vision(pixels))
+        half = torch.nn.functional.normalize(vision.bfloat16()(pixels.bfloat16()).float())
+    assert float((full * half).sum(dim=1).min()) > 0.999
+
+
+def test_images_are_embedded_in_parts_that_share_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, parts = OpenClipEncoder(MODEL, device="cpu", precision="float32"), list[tuple[int, int]]()
+    embed, before = encoder._embed_images, torch.get_num_threads()
+    images = NOISE * 3
+
+    def record(group: Any) -> Any:
+        parts.append((len(group), torch.get_num_threads()))
+        return embed(group)
+
+    alone = encoder.encode_images(images[:7])
+    monkeypatch.setattr(encoder, "_embed_images", record)
+    torch.set_num_threads(3)
+    try:
+        vectors = encoder.encode_images(images)
+        assert torch.get_num_threads() == 3
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 3  # another thread is not slowed down
+    finally:
+        torch.set_num_threads(before)
+    assert sorted(parts) == [(12, 1)] * 3
+    np.testing.assert_allclose(vectors[:7], alone, atol=1e-5)
+    assert vectors.shape == (36, 128)
 
 
 def test_the_number_of_threads_changes_nothing() -> None:
