@@ -31,7 +31,7 @@ class File(Value):
     size: int
     mtime_ns: int
     notes: tuple[str, ...] = ()  # what was made up for in the file, such as a damaged colour profile
-    width: int = 0  # pixels, as stored; 0: not known
+    width: int = 0  # pixels, upright, before the image is reduced; 0: not known
     height: int = 0
 
     @property
