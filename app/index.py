@@ -17,6 +17,7 @@ from pleinair.app.engines import (
     check,
     fresh_index,
     index_fault,
+    index_folder,
     read_library,
 )
 from pleinair.app.paths import Paths, places
@@ -68,6 +69,22 @@ def bring_up_to_date(
     if calibrated:
         calibration, _ = calibrate_threshold(settings, home, IndexRetriever(library, index, encoder))
         yield from _of_thresholds(calibration)
+
+
+def verify_index(settings: Settings, watch: Watch = unwatched) -> Iterator[str]:
+    """Compare every byte of the stored index with its checksums, and yield a line about it.
+
+    Nothing is built or changed. Raises `BadInput` for a missing or damaged index, with what to do.
+    """
+    from pleinair.tools.retrieval.manifest import load_manifest, verify_files
+
+    check(settings)
+    folder = index_folder(settings, places(settings.paths.home))
+    with watch("Comparing the index with its checksums") as on_progress:
+        size = verify_files(folder, on_progress)
+    manifest = load_manifest(folder)
+    count = counted(manifest.count, "image")
+    yield f"The index of {count} in {folder} is as it was written: {size:,} bytes have their checksums"
 
 
 def open_indexed(settings: Settings, home: Paths, watch: Watch) -> tuple[Library, Encoder, Index]:

@@ -35,13 +35,22 @@ def index(
         typer.Option("--caption", help="Let the MLLM caption images without a caption, after an estimate."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Confirm the estimate of --caption.")] = False,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compare the stored index with its checksums, and change nothing."),
+    ] = False,
 ) -> None:
     """Index FOLDER for retrieval; only changed files are read, and an interrupted index continues."""
-    from pleinair.app.index import bring_up_to_date
+    from pleinair.app.index import bring_up_to_date, verify_index
     from pleinair.app.settings import assignments, load
 
     with explained():
         settings = load(profile, assignments(setting, {"library.folder": folder}))
+        if verify and (calibrate or problems or caption):
+            raise BadInput("--verify changes nothing, so it takes no --calibrate, --problems or --caption")
+        if verify:
+            say_all(verify_index(settings, progress_bar))
+            return
         is_stopped = caption and _write_captions(settings, confirmed=yes)
         say_all(bring_up_to_date(settings, progress_bar, calibrated=calibrate, every_problem=problems))
     if is_stopped:

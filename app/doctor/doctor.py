@@ -17,6 +17,7 @@ from pleinair.app.engines import (
     build_backend,
     build_encoder,
     build_generator,
+    index_fault,
     index_folder,
     open_library,
     sampling_capabilities,
@@ -238,8 +239,14 @@ def _faiss_build() -> str:
 
 
 def _library(settings: Settings, home: Paths) -> str:
-    library = open_library(settings, home)
-    indexed = "indexed" if index_folder(settings, home).is_dir() else "indexed at the first retrieval"
+    from pleinair.tools.retrieval.manifest import FILE, verify_files
+
+    library, folder = open_library(settings, home), index_folder(settings, home)
+    indexed = "indexed at the first retrieval"
+    if index_fault(settings, home):
+        indexed = "its index is built anew at the first retrieval"
+    elif (folder / FILE).is_file():
+        indexed = f"indexed, {verify_files(folder):,} bytes have their checksums"
     return f"{counted(len(library.items), 'image')} in {library.title}, {indexed}"
 
 

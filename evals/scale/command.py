@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 MODULES = {
+    "library": ("pleinair.evals.scale.library", "opening a library with its index, and a first search"),
     "mllm": ("pleinair.evals.scale.mllm", "MLLM calls and tokens of our loop against ImageRAG's flow"),
     "sources": ("pleinair.evals.scale.sources", "images in tar, Parquet and Arrow against files"),
     "startup": ("pleinair.evals.scale.startup", "a cold and a warm run of the pocket engines, by phases"),

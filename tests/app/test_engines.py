@@ -218,9 +218,9 @@ def test_an_index_of_an_earlier_format_is_built_anew_and_said(place: Path) -> No
     settings = load()
     assert not any("built anew" in line for line in bring_up_to_date(settings, unwatched))
     (manifest,) = (place / "home").rglob("manifest.json")
-    manifest.write_text(manifest.read_text("utf-8").replace('"version": 2', '"version": 1'), "utf-8")
+    manifest.write_text(manifest.read_text("utf-8").replace('"version": 3', '"version": 2'), "utf-8")
     first = next(bring_up_to_date(settings, unwatched))
-    assert "built anew" in first and "format 1; accepted: 2" in first
+    assert "built anew" in first and "format 2; accepted: 3" in first
 
 
 def test_reading_a_library_for_the_first_time_is_progress(place: Path) -> None:

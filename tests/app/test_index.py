@@ -119,3 +119,22 @@ def test_a_published_data_set_is_named_with_the_command_that_reads_its_lists(pla
         line.startswith(f"{place / 'birds'} seems to be CUB-200-2011: `python -m pl") for line in lines
     )
     assert not any("seems to be" in line for line in _lines(place / "library"))
+
+
+def test_a_stored_index_is_compared_with_its_checksums(place: Path) -> None:
+    refused = CliRunner().invoke(app, ["index", "--verify"])
+    assert refused.exit_code == 2 and "No index in" in refused.stderr
+    _lines()
+    (folder,) = (place / "home" / "cache" / "indexes").iterdir()
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    (line,) = _lines("--verify")
+    assert "6 images" in line and str(folder) in line
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    (vectors,) = folder.glob("vectors-*")
+    vectors.write_bytes(vectors.read_bytes()[:-1] + b"?")
+    damaged = CliRunner().invoke(app, ["index", "--verify"])
+    assert damaged.exit_code == 2 and vectors.name in damaged.stderr and "builds it anew" in damaged.stderr
+    both = CliRunner().invoke(app, ["index", "--verify", "--caption"])
+    assert both.exit_code == 2 and "--verify changes nothing" in both.stderr
+    _lines()
+    _lines("--verify")

@@ -104,7 +104,8 @@ def _update(
     for other in _indexes(others, encoder) if others and any(_new_items(library, embedded)) else ():
         _take_over(other, library, embedded)
     embed_library(library, encoder, embedded, shards, batch_size=size, on_progress=on_progress)
-    _commit(library, encoder, folder, embedded, earlier)
+    words = earlier.manifest.words if earlier else ""
+    write_index(folder, library, encoder.id, embedded.files, embedded.vectors, words)
     shutil.rmtree(shards, ignore_errors=True)
 
 
@@ -206,49 +207,66 @@ def _take_over(other: Index, library: Library, embedded: Embedded) -> None:
             embedded.files[file.id] = file
 
 
-def _commit(
-    library: Library, encoder: Encoder, folder: Path, embedded: Embedded, earlier: Index | None
+def write_index(
+    folder: Path,
+    library: Library,
+    encoder_id: str,
+    files: Mapping[str, File],
+    vectors: Mapping[str, NDArray[np.float32]],
+    earlier_words: str = "",
 ) -> None:
-    """Write the files of an index, then the manifest that names them, and remove those of the earlier one."""
-    files = [file for id in library.items if not isinstance(file := embedded.files[id], Skipped)]
-    if not files:
+    """Write the files of an index, then the manifest that names them, and remove those of the earlier one.
+
+    Args:
+        folder: of the index.
+        library: whose items are in the order of their ids.
+        encoder_id: of the encoder of the vectors.
+        files: state of every item's file by its id, `Skipped` for one that is no usable image.
+        vectors: by the SHA-256 of the file, float32 [dim] each.
+        earlier_words: `Manifest.words` of a usable earlier index in the folder.
+
+    Raises:
+        NoLibrary: no file is a usable image.
+        DiskFull: the files do not fit; the earlier index stays.
+    """
+    usable = [file for id in library.items if not isinstance(file := files[id], Skipped)]
+    if not usable:
         id = next(iter(library.items))
-        first = getattr(embedded.files[id], "reason", "")
+        first = getattr(files[id], "reason", "")
         raise NoLibrary(
             f"None of {len(library.items)} images in {library.title} can be used; `{id}`: {first}."
         )
-    rows = _Rows(embedded.vectors, files)
-    vectors = write_vectors(folder, rows, len(rows[0]))
-    captions = [library.items[file.id].caption for file in files]
-    words = _write_words(folder, captions, earlier.manifest.words if earlier else "")
-    checks = {file.sha256: check_vector(rows[row]) for row, file in enumerate(files)}
-    catalogue, check = write_catalogue(
-        folder, library.items.values(), embedded.files, checks, library.facts()
-    )
-    of_vectors = check_of(folder / vectors)
+    rows = _Rows(vectors, usable)
+    dim = len(rows[0])
+    stored = write_vectors(folder, rows, dim)
+    captions = [library.items[file.id].caption for file in usable]
+    words = _write_words(folder, captions, earlier_words)
+    checks = {file.sha256: check_vector(rows[row]) for row, file in enumerate(usable)}
+    catalogue, check = write_catalogue(folder, library.items.values(), files, checks, library.facts())
+    of_vectors = check_of(folder / stored)
     word_files = sorted((folder / words).iterdir()) if words else []
     manifest = Manifest(
-        encoder=encoder.id,
-        dim=len(rows[0]),
-        count=len(files),
-        vectors=vectors,
+        encoder=encoder_id,
+        dim=dim,
+        count=len(usable),
+        vectors=stored,
         catalogue=catalogue,
         words=words,
         files={
-            vectors: of_vectors,
+            stored: of_vectors,
             catalogue: check,
             **{f"{words}/{path.name}": check_of(path) for path in word_files},
         },
         checksum="",
-        rows=digest_rows(of_vectors.sha256, files),
+        rows=digest_rows(of_vectors.sha256, usable),
         library=library.digest,
         reading=READING,
         max_pixels=library.max_pixels,
-        skipped=len(library.items) - len(files),
+        skipped=len(library.items) - len(usable),
     )
     save_manifest(folder, manifest)
     for path in folder.iterdir():
-        if _OURS.match(path.name) and path.name not in (vectors, catalogue, words):
+        if _OURS.match(path.name) and path.name not in (stored, catalogue, words):
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
