@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -25,7 +25,9 @@ from pleinair.tools.retrieval.build import write_index
 from pleinair.tools.retrieval.item import Item
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.manifest import File
-from pleinair.tools.types import Vectors
+
+if TYPE_CHECKING:
+    from pleinair.tools.types import Vectors
 
 _WORDS = [f"{first}{second}" for first in "bdfgklmnprst" for second in ("ala", "eno", "iru", "ova", "ulm")]
 _IDENTITY = "synthetic"
