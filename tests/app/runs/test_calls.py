@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
+from PIL import Image
 from support.fake_engines import decomposition
 from support.fault_server import FaultServer, error, playing, says
 from support.openai_server import proven
@@ -169,6 +171,22 @@ def test_a_call_whose_process_died_is_there_and_its_number_is_not_used_again(tmp
     again = CallLog(tmp_path, lambda: 2)
     again.on_chat_model_start({}, [request], run_id=uuid4())
     assert [call.number for call in read_calls(tmp_path)] == [1, 2]
+
+
+def test_an_image_is_stored_in_the_form_in_which_it_was_sent(tmp_path: Path) -> None:
+    log, id = CallLog(tmp_path, lambda: 0), uuid4()
+    log.on_chat_model_start({}, [[HumanMessage("Look.")]], run_id=id)
+    for form, suffix in (("JPEG", "jpg"), ("PNG", "png")):
+        file = io.BytesIO()
+        Image.new("RGB", (24, 16), "red").save(file, form)
+        url = f"data:image/{form.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+        image = {"type": "image_url", "image_url": {"url": url}}
+        log.on_request({"messages": [{"role": "user", "content": [image]}]}, run_id=id)
+        ((messages, _), *_) = read_calls(tmp_path)[0].requests[::-1]
+        (part,) = messages[0].parts
+        assert (part.width, part.height) == (24, 16)
+        assert call_image(tmp_path, part.image) == file.getvalue()
+        assert (tmp_path / FOLDER / f"{part.image}.{suffix}").is_file()
 
 
 def test_a_hostile_reply_is_stored_and_its_failure_has_no_key(tmp_path: Path) -> None:

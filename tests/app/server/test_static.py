@@ -1,12 +1,14 @@
 """Files of the pages: two scripts of others, pinned; little of our own; nothing inline or from elsewhere."""
 
+import io
 import re
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from pleinair.app.server.site import STATIC, TEMPLATES
+from pleinair.app.server.site import STATIC, TEMPLATES, png
 from pleinair.app.storyboard.html import TEMPLATES as SHARED
 
 FOREIGN = {  # htmx 4.0.1 and its extension for Server-Sent Events, Zero-Clause BSD
@@ -46,3 +48,10 @@ def test_a_page_has_nothing_inline_and_loads_nothing_from_elsewhere(page: Path) 
 @pytest.mark.parametrize("file", sorted(STATIC.glob("*.css")), ids=lambda path: path.name)
 def test_a_style_sheet_loads_nothing_from_elsewhere(file: Path) -> None:
     assert not re.search(r"@import|//", re.sub(r"/\*.*?\*/", "", file.read_text("utf-8"), flags=re.DOTALL))
+
+
+@pytest.mark.parametrize(("form", "kind"), [("JPEG", "image/jpeg"), ("PNG", "image/png")])
+def test_an_image_is_served_as_what_it_is(form: str, kind: str) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, form)
+    assert png(file.getvalue()).media_type == kind
