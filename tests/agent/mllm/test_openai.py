@@ -12,6 +12,7 @@ from langchain_core.load import dumps
 from langchain_core.messages import HumanMessage, SystemMessage
 from PIL import Image
 from support.fake_engines import ScriptedChat
+from support.fault_server import error, playing, says
 from support.openai_server import KEY, MODEL, Json, Service, over_the_wire, proven, served
 from support.recording_chat import ImageRAGAnswers, images_of, recording
 
@@ -308,3 +309,16 @@ def test_asynchronous_calls() -> None:
 
 def test_the_prices_are_shipped() -> None:
     assert Path(prices.TABLE).is_file() and prices.shipped()
+
+
+def test_a_server_that_refuses_marks_for_a_cache_is_called_without_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with playing(
+        error(422, "cache_control: Extra inputs are not permitted"), says(json.dumps(YES))
+    ) as server:
+        model = chat("m", base_url=server.url, cache_control=True)
+        answer, usage = ask(model, Decision, "Match?", {"prompt": "p"})
+    assert (answer.match, usage.mllm_calls) == (True, 1)
+    assert ["cache_control" in json.dumps(request.json) for request in server.requests] == [True, False]
