@@ -235,11 +235,11 @@ def route_after_decompose(state: CrossmodalState, runtime: Runtime[Context]) -> 
 
 
 def route_after_search(state: CrossmodalState, runtime: Runtime[Context]) -> list[Send] | str:
-    """Retrieve the sub-queries that no caption contains by their looks, one task each."""
+    """Retrieve the sub-queries that no caption contains by their looks."""
     if not runtime.context.crossmodal.fallback:
         return "select"
-    tasks = [RetrieveTask(name=name, caption=name, seed=state.seed) for name in _uncovered(state)]
-    return [Send("retrieve", task) for task in tasks] or "select"
+    concepts = [Concept(name=name, caption=name) for name in _uncovered(state)]
+    return nodes.retrieve_tasks(concepts, state.seed, runtime.context.of_papers.retriever) or "select"
 
 
 def _uncovered(state: CrossmodalState) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import zip_longest
+from itertools import groupby, zip_longest
 from time import perf_counter
 from typing import Literal
 
@@ -39,7 +39,7 @@ from pleinair.tools.prompt_options import without_placeholders
 from pleinair.tools.retrieval.lexical import score_captions
 from pleinair.tools.retrieval.rerank import EACH
 from pleinair.tools.retrieval.rerank import rerank as rerank_hits
-from pleinair.tools.retrieve import retrieve as retrieve_concept
+from pleinair.tools.retrieve import retrieve_all
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import (
     Concept,
@@ -114,19 +114,20 @@ def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
     """Retrieve by each caption of a concept; without a threshold of ImageRAG's own any score will do."""
     started, context = perf_counter(), runtime.context.of_papers
     options = context.imagerag
-    retrievals = [
-        retrieve_concept(
-            Concept(name=state["name"], caption=line),
-            retriever=context.retriever,
-            # a later round uses the hits that the rounds before have left
-            k=max(options.rounds, _RERANKED if options.rerank else 1),
-            threshold=-1.0 if options.threshold is None else options.threshold,
-            seed=state.get("seed", 0),
-        )
-        for line in state["caption"].splitlines()
-    ]
-    usage = Usage(seconds=perf_counter() - started)
-    return changed(retrievals=[imagerag.merge(retrievals)], usage=[usage])
+    retrievals = retrieve_all(
+        [
+            Concept(name=concept.name, caption=line)
+            for concept in nodes.concepts_of(state)
+            for line in concept.caption.splitlines()
+        ],
+        retriever=context.retriever,
+        # a later round uses the hits that the rounds before have left
+        k=max(options.rounds, _RERANKED if options.rerank else 1),
+        threshold=-1.0 if options.threshold is None else options.threshold,
+        seed=state.get("seed", 0),
+    )
+    merged = [imagerag.merge(list(group)) for _, group in groupby(retrievals, lambda each: each.concept)]
+    return changed(retrievals=merged, usage=[Usage(seconds=perf_counter() - started)])
 
 
 def rerank(state: ImageRAGState, runtime: Runtime[Context]) -> Update:

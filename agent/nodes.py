@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, TypeVar
@@ -46,7 +46,7 @@ from pleinair.tools.generate import check_options, cost
 from pleinair.tools.generate import generate as generate_image
 from pleinair.tools.mllm.ask import adding_usage
 from pleinair.tools.prompt_options import check_placeholders
-from pleinair.tools.retrieve import retrieve as retrieve_concept
+from pleinair.tools.retrieve import retrieve_all, searches_many
 from pleinair.tools.types import (
     Attempt,
     Concept,
@@ -195,18 +195,33 @@ def plan(state: State, runtime: Runtime[Context]) -> Update:
 
 
 def retrieve(state: RetrieveTask, runtime: Runtime[Context]) -> Update:
-    """Retrieve images of one concept from the user's library."""
+    """Retrieve images of each concept of a task from the user's library."""
     context = runtime.context
     started = perf_counter()
-    retrieval = retrieve_concept(
-        Concept(name=state["name"], caption=state["caption"]),
+    retrievals = retrieve_all(
+        concepts_of(state),
         retriever=context.retriever,
         k=context.k,
         threshold=context.threshold,
         seed=state.get("seed", 0),
         with_name=True,
     )
-    return changed(retrievals=[retrieval], usage=[Usage(seconds=perf_counter() - started)])
+    return changed(retrievals=retrievals, usage=[Usage(seconds=perf_counter() - started)])
+
+
+def concepts_of(task: RetrieveTask) -> list[Concept]:
+    """Return the concepts of a task."""
+    concepts = task.get("concepts") or [{"name": task["name"], "caption": task["caption"]}]
+    return [Concept.model_validate(concept) for concept in concepts]
+
+
+def retrieve_tasks(concepts: Sequence[Concept], seed: int, retriever: object) -> list[Send]:
+    """Return one task for all concepts where the retriever takes several at once, else one for each."""
+    groups = [concepts] if concepts and searches_many(retriever) else [[concept] for concept in concepts]
+    return [
+        Send("retrieve", RetrieveTask(concepts=[plain(concept) for concept in group], seed=seed))
+        for group in groups
+    ]
 
 
 def select(state: State, runtime: Runtime[Context]) -> Update:
@@ -375,13 +390,13 @@ def _only_drafts(state: State, context: Context) -> bool:
 
 
 def route_after_plan(state: State, runtime: Runtime[Context]) -> list[Send] | Literal["select"]:
-    """Retrieve for every concept that needs its first reference, one task a concept."""
+    """Retrieve for every concept that needs its first reference."""
     inpaints = bool(runtime.context.generator.capabilities.inpaint_slots)
     actions = ("add_reference", "inpaint") if inpaints else ("add_reference",)
     names = {repair.concept for repair in state.repairs if repair.action in actions}
-    tasks = [
-        Send("retrieve", RetrieveTask(name=concept.name, caption=concept.caption, seed=state.seed))
+    concepts = [
+        concept
         for concept in state.concepts
         if concept.name in names and not find_retrieval(concept.name, state.retrievals)
     ]
-    return tasks or "select"
+    return retrieve_tasks(concepts, state.seed, runtime.context.retriever) or "select"

@@ -187,11 +187,12 @@ class EditState(State, EditInput):
 
 
 class RetrieveTask(TypedDict):
-    """Input of one `retrieve` task: a concept as plain JSON, because LangGraph does not check a `Send`."""
+    """Input of one `retrieve` task: concepts as plain JSON, because LangGraph does not check a `Send`."""
 
-    name: str  # of the concept
-    caption: str  # the query; ImageRAG has one on each line
+    concepts: NotRequired[list[dict[str, Any]]]  # ImageRAG's captions have a query on each line
     seed: NotRequired[int]  # the run's; tasks stored before 0.2 have none
+    name: NotRequired[str]  # of the only concept, in a task that was stored before there were several
+    caption: NotRequired[str]
 
 
 def changed(**fields: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ from pleinair.tools.retrieval.compose import (
 )
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer
-from pleinair.tools.retrieve import search, unlicensed_of
+from pleinair.tools.retrieve import search, search_all, unlicensed_of
 from pleinair.tools.types import (
     BadInput,
     Capabilities,
@@ -317,6 +317,10 @@ class _LibraryRetriever:
         """Search for up to `k` images, best first."""
         return search(self._open(), query, k, seed)
 
+    def search_many(self, queries: Sequence[str], k: int, seed: int = 0) -> list[list[Hit]]:
+        """Search for each of several texts."""
+        return search_all(self._open(), queries, k, seed)
+
     def open(self, id: str) -> Image:
         """Open an image of the library by its id."""
         return self._open().open(id)
@@ -411,7 +415,7 @@ def _dense_retriever(
     if (training := training_of(encoder)) and not training.is_free:
         require_generator(training, sampling_capabilities(settings), settings.image.negative_prompt or "")
     index = fresh_index(settings, places, library, encoder, on_index)
-    return IndexRetriever(library, index, encoder)
+    return IndexRetriever(library, index, encoder, places.cache / "texts.sqlite")
 
 
 def _open_scorer(settings: Settings, places: Paths, on_index: OnProgress) -> Scorer:

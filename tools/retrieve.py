@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from pleinair.tools.retrieval.fusion import distinct, fuse
 from pleinair.tools.types import (
     BadInput,
+    BatchSearcher,
     Concept,
     Hit,
     ImageSource,
@@ -44,20 +45,45 @@ def retrieve(
     retrieval also searches for captions with the concept's name. `seed` is the run's, for retrievers that
     take one. Raise what the retriever raises: `BadInput` for `k` under 1 or an empty caption.
     """
-    excluded: tuple[str, ...] = ()
+    (retrieval,) = retrieve_all(
+        [concept], retriever=retriever, k=k, threshold=threshold, seed=seed, with_name=with_name
+    )
+    return retrieval
+
+
+def retrieve_all(
+    concepts: Sequence[Concept],
+    *,
+    retriever: Retriever,
+    k: int,
+    threshold: float | None,
+    seed: int = 0,
+    with_name: bool = False,
+) -> list[Retrieval]:
+    """Retrieve for each of several concepts as `retrieve` does, with one search for all if possible."""
     try:
-        hits = _hits(concept, retriever, k, seed, with_name)
-        scores = None
-        if threshold is None:
-            scores = next((hit.query_scores for hit in hits if hit.query_scores), None)
-            threshold = scores.threshold if scores else -1.0
-        reason = _reason_to_abstain(hits, threshold, scores)
-        if reason and (unlicensed := unlicensed_of(retriever)):
-            others = _hits(concept, unlicensed, k, seed, with_name)
-            excluded = tuple(hit.id for hit in others if is_match(hit, threshold))
+        found = _hits_of_all(concepts, retriever, k, seed, with_name)
+        retrievals = [
+            _retrieval(concept, hits, threshold) for concept, hits in zip(concepts, found, strict=True)
+        ]
+        abstained = [n for n, retrieval in enumerate(retrievals) if retrieval.abstained]
+        if abstained and (unlicensed := unlicensed_of(retriever)):
+            others = _hits_of_all([concepts[n] for n in abstained], unlicensed, k, seed, with_name)
+            for n, hits in zip(abstained, others, strict=True):
+                excluded = tuple(hit.id for hit in hits if is_match(hit, retrievals[n].threshold or 0.0))
+                retrievals[n] = excluding(retrievals[n], excluded)
     except NoLibrary as error:
-        return no_retrieval(concept, error)
-    retrieval = Retrieval(
+        return [no_retrieval(concept, error) for concept in concepts]
+    return retrievals
+
+
+def _retrieval(concept: Concept, hits: tuple[Hit, ...], threshold: float | None) -> Retrieval:
+    scores = None
+    if threshold is None:
+        scores = next((hit.query_scores for hit in hits if hit.query_scores), None)
+        threshold = scores.threshold if scores else -1.0
+    reason = _reason_to_abstain(hits, threshold, scores)
+    return Retrieval(
         concept=concept.name,
         query=concept.caption,
         hits=hits,
@@ -66,7 +92,6 @@ def retrieve(
         abstained=bool(reason),
         reason=reason,
     )
-    return excluding(retrieval, excluded)
 
 
 def excluding(retrieval: Retrieval, ids: tuple[str, ...]) -> Retrieval:
@@ -84,11 +109,23 @@ def unlicensed_of(retriever: object) -> Retriever | None:
     return unlicensed
 
 
-def _hits(concept: Concept, retriever: Retriever, k: int, seed: int, with_name: bool) -> tuple[Hit, ...]:
-    hits = tuple(search(retriever, concept.caption, k, seed))
-    if with_name and any(hit.score_kind == "rrf" for hit in hits):
-        return _with_named(hits, concept, retriever, k, seed)
-    return hits
+def _hits_of_all(
+    concepts: Sequence[Concept], retriever: Retriever, k: int, seed: int, with_name: bool
+) -> list[tuple[Hit, ...]]:
+    found = search_all(retriever, [concept.caption for concept in concepts], k, seed)
+    named = [
+        n
+        for n, (concept, hits) in enumerate(zip(concepts, found, strict=True))
+        if with_name and _has_other_name(concept) and any(hit.score_kind == "rrf" for hit in hits)
+    ]
+    by_name = search_all(retriever, [concepts[n].name for n in named], k, seed)
+    for n, hits in zip(named, by_name, strict=True):
+        found[n] = _with_named(found[n], hits, k)
+    return [tuple(hits) for hits in found]
+
+
+def _has_other_name(concept: Concept) -> bool:
+    return concept.name != concept.caption and bool(concept.name.strip())
 
 
 def no_retrieval(concept: Concept, error: NoLibrary) -> Retrieval:
@@ -97,24 +134,17 @@ def no_retrieval(concept: Concept, error: NoLibrary) -> Retrieval:
     return Retrieval(concept=concept.name, query=concept.caption, hits=(), abstained=True, reason=reason)
 
 
-def _with_named(
-    hits: tuple[Hit, ...], concept: Concept, retriever: Retriever, k: int, seed: int
-) -> tuple[Hit, ...]:
+def _with_named(hits: list[Hit], found_by_name: Iterable[Hit], k: int) -> list[Hit]:
     """Fuse the hits with the images whose captions have the concept's name, if there are others."""
-    if concept.name == concept.caption or not concept.name.strip():
-        return hits
     # the threshold is the caption's
-    by_name = [
-        hit.model_copy(update={"query_scores": None})
-        for hit in _by_caption(search(retriever, concept.name, k, seed))
-    ]
+    by_name = [hit.model_copy(update={"query_scores": None}) for hit in _by_caption(found_by_name)]
     if {hit.id for hit in by_name} <= {hit.id for hit in _by_caption(hits)}:
         return hits
     fused = fuse([[hit for hit in hits if hit.matched_by], by_name])
     ids = {hit.id for hit in fused}
     merged = (*fused, *(hit for hit in hits if hit.id not in ids))
     keep = distinct(lambda better, hit: hit.id in better.near_copies or better.id in hit.near_copies)
-    return tuple(keep(merged, k))
+    return keep(merged, k)
 
 
 def _by_caption(hits: Iterable[Hit]) -> list[Hit]:
@@ -126,8 +156,33 @@ def search(searcher: Searcher, query: str, k: int, seed: int) -> list[Hit]:
 
     Raises `ModelFault` for what is no list of hits.
     """
-    seeded = "seed" in inspect.signature(searcher.search).parameters
-    return _checked_hits(searcher.search(query, k, **({"seed": seed} if seeded else {})), searcher)
+    return _checked_hits(searcher.search(query, k, **_seed_for(searcher.search, seed)), searcher)
+
+
+def search_all(searcher: Searcher, queries: Sequence[str], k: int, seed: int) -> list[list[Hit]]:
+    """Search for each of several texts, in one call of `searcher.search_many` if it has that method.
+
+    Raises `ModelFault` for what is no list of hits for each query.
+    """
+    if len(queries) < 2 or not searches_many(searcher):
+        return [search(searcher, query, k, seed) for query in queries]
+    rankings = searcher.search_many(queries, k, **_seed_for(searcher.search_many, seed))
+    if not isinstance(rankings, Sequence) or len(rankings) != len(queries):
+        count = len(rankings) if isinstance(rankings, Sequence) else type(rankings).__name__
+        raise ModelFault(
+            f"retriever: `search_many` of {type(searcher).__name__} returned {count} of {len(queries)} lists",
+            "It has to return a list of hits for each query, in their order.",
+        )
+    return [_checked_hits(hits, searcher) for hits in rankings]
+
+
+def searches_many(searcher: object) -> TypeGuard[BatchSearcher]:
+    """Return whether a searcher takes several queries at once."""
+    return callable(getattr(searcher, "search_many", None))
+
+
+def _seed_for(search: Callable[..., Any], seed: int) -> dict[str, int]:
+    return {"seed": seed} if "seed" in inspect.signature(search).parameters else {}
 
 
 def _checked_hits(hits: Any, searcher: Searcher) -> list[Hit]:

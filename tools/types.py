@@ -430,6 +430,12 @@ class Searcher(Protocol):
     def search(self, query: str, k: int) -> list[Hit]: ...
 
 
+class BatchSearcher(Searcher, Protocol):
+    """Searcher of several texts at once, which a retriever may be; each has the hits that `search` finds."""
+
+    def search_many(self, queries: Sequence[str], k: int) -> Sequence[list[Hit]]: ...
+
+
 @runtime_checkable
 class Retriever(ImageSource, Searcher, Protocol):
     """Searcher that can open the images it returns."""

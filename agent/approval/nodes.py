@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from langgraph.runtime import Runtime
-from langgraph.types import Command, Send, interrupt
+from langgraph.types import Command, interrupt
 from pydantic import Field, ValidationError
 
 from pleinair.agent import ledger, nodes
 from pleinair.agent.approval.types import Approval, ApprovalRequest, Before
 from pleinair.agent.context import Context
 from pleinair.agent.select import find_retrieval, restrict_retrievals, with_input_images
-from pleinair.agent.state import RetrieveTask, State, changed, check_prompt
+from pleinair.agent.state import State, changed, check_prompt
 from pleinair.tools.arguments import complaint
 from pleinair.tools.types import (
     Approve,
@@ -25,6 +25,7 @@ from pleinair.tools.types import (
     Reference,
     Repair,
     Retrieval,
+    Retriever,
 )
 
 CHOSEN = "you chose its image"  # reason of a repair
@@ -50,9 +51,9 @@ def asks(state: ApprovedState, approve: Approve) -> bool:
     return not any(approval.before == before and approval.final for approval in state.approvals)
 
 
-def approve(state: ApprovedState) -> Command[Any]:
+def approve(state: ApprovedState, runtime: Runtime[Context]) -> Command[Any]:
     """Ask a person about the next image, and go on as answered; a node of a graph."""
-    return carry_out(state, ask(state, omits=True))
+    return carry_out(state, ask(state, omits=True), runtime.context.retriever)
 
 
 def next_image(state: State) -> Before:
@@ -153,7 +154,7 @@ def _hit(retrievals: tuple[Retrieval, ...], concept: str, id: str) -> Hit:
     return hits[id]
 
 
-def carry_out(state: ApprovedState, approval: Approval) -> Command[Any]:
+def carry_out(state: ApprovedState, approval: Approval, retriever: Retriever) -> Command[Any]:
     """Return the update of an answer, and the next node: that which selects anew, or the end."""
     update: dict[str, Any] = changed(approvals=[*state.approvals, approval])
     if approval.stop:
@@ -169,11 +170,8 @@ def carry_out(state: ApprovedState, approval: Approval) -> Command[Any]:
     )
     if approval.before == "draft":
         return Command(update=update, goto="draft")
-    tasks = [
-        Send("retrieve", RetrieveTask(name=concept.name, caption=concept.caption, seed=state.seed))
-        for concept in concepts
-        if concept.name in approval.concepts.values()
-    ]
+    renewed = [concept for concept in concepts if concept.name in approval.concepts.values()]
+    tasks = nodes.retrieve_tasks(renewed, state.seed, retriever)
     return Command(update=update, goto=tasks or "select")
 
 

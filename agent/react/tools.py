@@ -34,7 +34,7 @@ from pleinair.agent.react.state import ReactState, reference_ids
 from pleinair.agent.repairs.leaks import with_leaks
 from pleinair.agent.repairs.plan import require_possible
 from pleinair.agent.select import with_input_images
-from pleinair.agent.state import IMAGE, MLLM_CALL, Output, RetrieveTask, by_number, changed
+from pleinair.agent.state import IMAGE, MLLM_CALL, Output, RetrieveTask, by_number, changed, plain
 from pleinair.tools import registry
 from pleinair.tools.critique import read_ledger
 from pleinair.tools.mllm.boxes import Frame, convention_of
@@ -43,6 +43,7 @@ from pleinair.tools.types import (
     Attempt,
     BadInput,
     Budget,
+    Concept,
     Ending,
     GenerateRequest,
     Outcome,
@@ -105,7 +106,8 @@ def _retrieve(arguments: schemas.Retrieve, runtime: ReactRuntime) -> Result:
     if name not in captions:
         raise BadInput(f"There is no concept {name!r}; there are: {', '.join(captions) or 'none yet'}.")
     query = arguments.query or captions[name]
-    task = RetrieveTask(name=name, caption=query, seed=runtime.state.seed)
+    concept = Concept(name=name, caption=query)
+    task = RetrieveTask(concepts=[plain(concept)], seed=runtime.state.seed)
     update = nodes.retrieve(task, _node_runtime(runtime))
     (retrieval,) = update["retrievals"]
     hits = [

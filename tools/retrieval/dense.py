@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.realrag import training_of
 from pleinair.tools.retrieval.index import Index, require_encoder
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.manifest import REBUILD
+from pleinair.tools.retrieval.text_cache import TextVectors
 from pleinair.tools.retrieve import check_query
-from pleinair.tools.types import BadInput, Encoder, Hit, ModelFault
+from pleinair.tools.types import BadInput, Encoder, Hit
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,40 +29,49 @@ class IndexRetriever:
     Raise `BadInput` if the index is another encoder's or the library has changed since.
     """
 
-    def __init__(self, library: Library, index: Index, encoder: Encoder) -> None:
+    def __init__(
+        self, library: Library, index: Index, encoder: Encoder, text_cache: Path | None = None
+    ) -> None:
+        """Take a library with its index and their encoder, and a file for the vectors of texts."""
         require_encoder(index.manifest, encoder, "The index")
         if index.is_stale(library):
             raise BadInput(f"The library {library.title} has changed since it was indexed.", REBUILD)
         self._library, self._index, self.encoder = library, index, encoder
+        self._texts = TextVectors(encoder, text_cache)
         self.training = training_of(encoder)
 
     def search(self, query: str, k: int) -> list[Hit]:
         """Search for up to `k` images, best first; raise `BadInput` for `k` under 1 or a blank query."""
-        return self._hits(self._embed(query, k), k)
+        return self.search_many([query], k)[0]
+
+    def search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
+        """Search for each of several texts at once; raise as `search`."""
+        return self._hits(self._embed(queries, k), k)
 
     def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
         """Search near a text and far from an image, as `ContrastRetriever` does; raise as `search`."""
-        return self._hits(self._embed(query, k) - weight * self.encoder.encode_images([away]), k)
+        return self._hits(self._embed([query], k) - weight * self.encoder.encode_images([away]), k)[0]
 
     def search_image(self, image: Image, k: int) -> list[Hit]:
         """Search for up to `k` images like another one; scores are cosines between images."""
-        return self._hits(self.encoder.encode_images([image]), k)
+        return self._hits(self.encoder.encode_images([image]), k)[0]
 
     def search_like(self, id: str, k: int) -> list[Hit]:
         """Search for up to `k` other images like an indexed one; raise `KeyError` for one that is not."""
-        hits = self._hits(self.vector(id)[None], k + 1)
+        hits = self._hits(self.vector(id)[None], k + 1)[0]
         return [hit for hit in hits if hit.id != id][:k]
 
-    def _embed(self, query: str, k: int) -> Vectors:
-        check_query(query, k)
-        vector = self.encoder.encode_text([query])
-        if not np.isfinite(vector).all():
-            raise ModelFault(f"Encoder `{self.encoder.id}` returned no finite vector for a query.")
-        return vector
+    def _embed(self, queries: Sequence[str], k: int) -> Vectors:
+        for query in queries:
+            check_query(query, k)
+        return self._texts.of(queries)
 
-    def _hits(self, vector: Vectors, k: int) -> list[Hit]:
-        pairs = self._index.search(vector, k)
-        return [self._library.items[id].hit(score, "cosine") for id, score in pairs]
+    def _hits(self, vectors: Vectors, k: int) -> list[list[Hit]]:
+        items = self._library.items
+        return [
+            [items[id].hit(score, "cosine") for id, score in pairs]
+            for pairs in self._index.search(vectors, k)
+        ]
 
     def open(self, id: str) -> Image:
         """Read an image; raise `BadPicture` if its content is no longer the one that was indexed."""

@@ -18,7 +18,7 @@ from pleinair.tools.realrag import Training, search_away, training_of
 from pleinair.tools.retrieval.fusion import Keep, Same
 from pleinair.tools.retrieval.licenses import admits
 from pleinair.tools.retrieval.near_copies import Thumbnail, is_near_copy, thumbnail
-from pleinair.tools.retrieve import open_image, search, unlicensed_of
+from pleinair.tools.retrieve import open_image, search, search_all, unlicensed_of
 from pleinair.tools.types import Hit, ImageSource, Retriever, Searcher
 
 if TYPE_CHECKING:
@@ -64,11 +64,19 @@ class Filtered(Wrapper):
 
     def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
         """Search for up to `k` images, best first."""
-        return self._fill(lambda size: search(self._retriever, query, size, seed), k)
+        return self.search_many([query], k, seed)[0]
+
+    def search_many(self, queries: Sequence[str], k: int, seed: int = 0) -> list[list[Hit]]:
+        """Search for each of several texts."""
+        return self._fill(lambda texts, size: search_all(self._retriever, texts, size, seed), queries, k)
 
     def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
         """Search near a text and far from an image; raise `BadInput` if the retriever below cannot."""
-        return self._fill(lambda size: search_away(self._retriever, query, away, weight=weight, k=size), k)
+
+        def search(texts: Sequence[str], size: int) -> list[list[Hit]]:
+            return [search_away(self._retriever, text, away, weight=weight, k=size) for text in texts]
+
+        return self._fill(search, [query], k)[0]
 
     @property
     def unlicensed(self) -> Retriever | None:
@@ -81,14 +89,19 @@ class Filtered(Wrapper):
         entries = self._retriever.entries()
         return self._keep(entries, len(entries)) if self._filter_entries else entries
 
-    def _fill(self, search: Callable[[int], list[Hit]], k: int) -> list[Hit]:
-        size = 2 * k
-        while True:
-            hits = search(size)
-            passed = self._keep(hits, k)
-            if len(passed) >= k or len(hits) < size:
-                return passed
+    def _fill(
+        self, search: Callable[[Sequence[str], int], list[list[Hit]]], queries: Sequence[str], k: int
+    ) -> list[list[Hit]]:
+        """Search with more and more hits until `k` of each query pass or its hits end."""
+        passed: dict[int, list[Hit]] = {}
+        waiting, size = list(range(len(queries))), 2 * k
+        while waiting:
+            rankings = search([queries[n] for n in waiting], size)
+            passed |= {n: self._keep(hits, k) for n, hits in zip(waiting, rankings, strict=True)}
+            ended = (len(hits) < size for hits in rankings)
+            waiting = [n for n, end in zip(waiting, ended, strict=True) if len(passed[n]) < k and not end]
             size *= 4
+        return [passed[n] for n in range(len(queries))]
 
 
 class Merged(Wrapper):
@@ -113,8 +126,13 @@ class Merged(Wrapper):
 
     def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
         """Search for up to `k` images, in the order of the merged list."""
+        return self.search_many([query], k, seed)[0]
+
+    def search_many(self, queries: Sequence[str], k: int, seed: int = 0) -> list[list[Hit]]:
+        """Search for each of several texts."""
         size = self._depth(k)
-        return self._merge([search(retriever, query, size, seed) for retriever in self._retrievers])[:k]
+        by_retriever = [search_all(retriever, queries, size, seed) for retriever in self._retrievers]
+        return [self._merge(rankings)[:k] for rankings in zip(*by_retriever, strict=True)]
 
 
 class Licensed(Wrapper):
@@ -123,6 +141,10 @@ class Licensed(Wrapper):
     def __init__(self, retriever: Retriever, unlicensed: Callable[[], Retriever]) -> None:
         super().__init__(retriever)
         self._retriever, self._unlicensed = retriever, unlicensed
+
+    def search_many(self, queries: Sequence[str], k: int, seed: int = 0) -> list[list[Hit]]:
+        """Search for each of several texts."""
+        return search_all(self._retriever, queries, k, seed)
 
     def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
         """Search near a text and far from an image; raise `BadInput` if the retriever below cannot."""

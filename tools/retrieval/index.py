@@ -105,22 +105,25 @@ class Index:
         """Return whether the catalogue has a library's images with their present metadata."""
         return self.manifest.library == library.digest
 
-    def search(self, query: Vectors, k: int) -> list[tuple[str, float]]:
-        """Return up to `k` ids with their product with `query` [1, dim], best first, ties by id.
+    def search(self, queries: Vectors, k: int) -> list[list[tuple[str, float]]]:
+        """Return up to `k` ids with their products for each of `queries` [n, dim], best first, ties by id.
 
         Raise `BadInput` if the stored vector of one of them is damaged.
         """
-        if query.shape != (1, self.manifest.dim):
-            raise BadInput(f"The query is {query.shape}, the index (1, {self.manifest.dim}).", REBUILD)
+        if queries.ndim != 2 or queries.shape[1] != self.manifest.dim:
+            raise BadInput(f"The queries are {queries.shape}, the index (n, {self.manifest.dim}).", REBUILD)
         size = min(2 * k, len(self))  # FAISS breaks ties arbitrarily: sort more to fill the last places
         searched = self._gpu[0] if self._gpu and size <= _GPU_K else self._vectors
         with self._lock:
-            scores, rows = find_nearest(searched, query, size)
-        most = max(1.0, float(np.linalg.norm(query)))  # rounding may exceed it
-        cosines = np.clip(scores[0], -most, most).tolist()
-        ids = self._checked(rows[0])
-        pairs = [(ids[row], cosine) for row, cosine in zip(rows[0], cosines, strict=True) if row >= 0]
-        return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[:k]
+            scores, rows = find_nearest(searched, queries, size)
+        most = np.maximum(1, np.linalg.norm(queries, axis=1, keepdims=True))  # rounding may exceed it
+        cosines = np.clip(scores, -most, most)
+        return [self._ranking(*pair)[:k] for pair in zip(rows.tolist(), cosines.tolist(), strict=True)]
+
+    def _ranking(self, rows: Sequence[int], cosines: Sequence[float]) -> list[tuple[str, float]]:
+        ids = self._checked(rows)
+        pairs = [(ids[row], cosine) for row, cosine in zip(rows, cosines, strict=True) if row >= 0]
+        return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
 
     def sha256(self, id: str) -> str:
         """Return the SHA-256 of an image's file; raise `KeyError` for one that is not indexed."""

@@ -221,7 +221,7 @@ def test_a_library_of_one_class_is_refused(bench: Bench) -> None:
 
 
 def first_for(encoder: Any, index: Index, name: str) -> str:
-    ((id, _),) = index.search(encoder.encode_text([f"A photo of a {name}"]), 1)
+    ((id, _),) = index.search(encoder.encode_text([f"A photo of a {name}"]), 1)[0]
     return id.split("/")[0]
 
 
