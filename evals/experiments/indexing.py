@@ -48,14 +48,14 @@ class Encoder:
     """
 
     def __init__(self, name: str, place: Path, way: str) -> None:
-        folder = "pocket/encoder" if name == "pocket" else str(_random_clip(place / name))
+        folder = "pocket/encoder" if name == "pocket" else str(random_clip(place / name))
         arguments: dict[str, Any] = {"model": f"local-dir:{folder}", "device": "cpu", "precision": "float32"}
         encoder = EncoderWorker("open_clip", arguments) if way == "apart" else OpenClipEncoder(**arguments)
         self.id, self.image_side = encoder.id, 0 if way == "full" else encoder.image_side
         self.encode_text, self.encode_images = encoder.encode_text, encoder.encode_images
 
 
-def _random_clip(folder: Path) -> Path:
+def random_clip(folder: Path) -> Path:
     """Write a random ViT-B/32 as open_clip saves it, unless it is there; return the folder."""
     if folder.exists():
         return folder

@@ -18,6 +18,7 @@ from typing import Any
 MODULES = {
     "library": ("pleinair.evals.scale.library", "opening a library with its index, and a first search"),
     "mllm": ("pleinair.evals.scale.mllm", "MLLM calls and tokens of our loop against ImageRAG's flow"),
+    "embedding": ("pleinair.evals.scale.embedding", "indexing against open_clip's own loop"),
     "sources": ("pleinair.evals.scale.sources", "images in tar, Parquet and Arrow against files"),
     "startup": ("pleinair.evals.scale.startup", "a cold and a warm run of the pocket engines, by phases"),
     "attempts": (

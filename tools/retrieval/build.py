@@ -42,7 +42,7 @@ from pleinair.tools.types import BadInput, Encoder, NoLibrary
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_BATCH = 32  # images embedded at a time, and lost at most if a build is killed
+_BATCH = 64  # images embedded at a time, and lost at most if a build is killed
 _WORDS = 1  # raised when the words of the same captions are others
 _OURS = re.compile(r"(vectors|catalogue|words)-[0-9a-f]{16}")
 

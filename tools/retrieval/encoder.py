@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 REMEMBERED = 4096  # texts whose embedding is cached
 _SMALL = 10_000_000  # weights of a model whose texts do not gain from bfloat16
 _PART = 8  # images that one of several threads of a CPU embeds at a time, at least
+_PART_PIXELS = 1_600_000  # at most: larger matrices leave the processor's cache
 
 _log = logging.getLogger(__name__)
 
@@ -209,15 +211,23 @@ class OpenClipEncoder:
         parts = min(threads, len(images) // _PART)
         if parts < 2 or self._device != "cpu":
             return self._in_batches(images, embed)
-        size = min(self._batch, -(-len(images) // parts))
+
+        def embed_part(part: Sequence[Image]) -> Vectors:
+            torch.set_num_threads(threads // parts)
+            return self._in_batches(part, embed)
+
+        most = max(_PART, _PART_PIXELS // max(1, self.image_side) ** 2)
+        size = min(self._batch, most, -(-len(images) // parts))
         groups = [images[start : start + size] for start in range(0, len(images), size)]
         try:
-            with ThreadPoolExecutor(
-                parts, initializer=torch.set_num_threads, initargs=(threads // parts,)
-            ) as pool:
-                return np.concatenate(list(pool.map(lambda group: self._in_batches(group, embed), groups)))
+            return np.concatenate(list(self._pool.map(embed_part, groups)))
         finally:
             torch.set_num_threads(threads)  # new threads of this process begin with the number set last
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        """Return threads that are kept, as torch keeps memory for each of them."""
+        return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="encoder")
 
     @cached_property
     def _dim(self) -> int:
