@@ -15,10 +15,11 @@ from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pleinair.tools.locks import Once
 from pleinair.tools.retrieval.catalogue import Catalogue, Entries, check_vector, open_catalogue
 from pleinair.tools.retrieval.faiss_index import find_nearest, on_gpu, read_vectors
 from pleinair.tools.retrieval.library import Library
@@ -34,19 +35,19 @@ from pleinair.tools.retrieval.manifest import (
 from pleinair.tools.types import BadInput, Encoder
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from pleinair.tools.types import Vectors
 
 _GPU_K = 2048  # the most neighbours that FAISS finds on a GPU
 
 
 class Index:
-    """Vectors of a library's images, memory-mapped, or on the GPU if FAISS finds one."""
+    """Vectors of a library's images, memory-mapped when first used, or on the GPU if FAISS finds one."""
 
-    def __init__(self, folder: Path, manifest: Manifest, catalogue: Catalogue, vectors: Any) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, catalogue: Catalogue) -> None:
         self.folder, self.manifest, self.catalogue = folder, manifest, catalogue
-        self._vectors = vectors
-        self._gpu = on_gpu(vectors)
-        self._lock = Lock() if self._gpu else nullcontext()  # on a GPU FAISS serves one thread at a time
+        self._opened = Once(lambda: _Opened(folder, manifest))
 
     @classmethod
     def open(cls, folder: str | Path, encoder: Encoder) -> Index:
@@ -57,14 +58,13 @@ class Index:
         try:
             check_files(folder, manifest)
             catalogue = open_catalogue(folder / manifest.catalogue)
-            vectors = read_vectors(folder / manifest.vectors, manifest.count, manifest.dim)
         except BadInput:
             if load_manifest(folder) == manifest:
                 raise
             return cls.open(folder, encoder)  # another process has replaced it meanwhile
         if (catalogue.facts["usable"], catalogue.facts["digest"]) != (manifest.count, manifest.library):
             raise BadInput(f"The catalogue in {folder} is not the one that its manifest describes.", REBUILD)
-        return cls(folder, manifest, catalogue, vectors)
+        return cls(folder, manifest, catalogue)
 
     def __len__(self) -> int:
         return self.manifest.count
@@ -113,9 +113,7 @@ class Index:
         if queries.ndim != 2 or queries.shape[1] != self.manifest.dim:
             raise BadInput(f"The queries are {queries.shape}, the index (n, {self.manifest.dim}).", REBUILD)
         size = min(2 * k, len(self))  # FAISS breaks ties arbitrarily: sort more to fill the last places
-        searched = self._gpu[0] if self._gpu and size <= _GPU_K else self._vectors
-        with self._lock:
-            scores, rows = find_nearest(searched, queries, size)
+        scores, rows = self._opened().search(queries, size)
         most = np.maximum(1, np.linalg.norm(queries, axis=1, keepdims=True))  # rounding may exceed it
         cosines = np.clip(scores, -most, most)
         return [self._ranking(*pair)[:k] for pair in zip(rows.tolist(), cosines.tolist(), strict=True)]
@@ -135,15 +133,16 @@ class Index:
 
     def vector_at(self, row: int) -> Vectors:
         """Return the vector of a row, [dim]."""
-        vector: Vectors = self._vectors.reconstruct(row)
+        vector: Vectors = self._opened().vectors.reconstruct(row)
         return vector
 
     def nearest(self, k: int, size: int = 256) -> Iterator[list[list[tuple[str, float]]]]:
         """Yield for `size` images at a time, in their order, each one's `k` nearest others with cosines."""
+        vectors = self._opened().vectors
         for start in range(0, len(self), size):
             count = min(size, len(self) - start)
-            block = self._vectors.reconstruct_n(start, count)
-            scores, rows = find_nearest(self._vectors, block, min(k + 1, len(self)))
+            block = vectors.reconstruct_n(start, count)
+            scores, rows = find_nearest(vectors, block, min(k + 1, len(self)))
             yield [
                 [
                     (self.ids[row], float(score))
@@ -160,6 +159,21 @@ class Index:
             if check_vector(self.vector_at(row)) != crc:
                 raise BadInput(f"The vector of `{id}` in {self.folder} is damaged.", REBUILD)
         return {row: id for row, (id, _) in records.items()}
+
+
+class _Opened:
+    """Vectors of an index, and their copy on a GPU."""
+
+    def __init__(self, folder: Path, manifest: Manifest) -> None:
+        self.vectors = read_vectors(folder / manifest.vectors, manifest.count, manifest.dim)
+        self._gpu = on_gpu(self.vectors)
+        self._lock = Lock() if self._gpu else nullcontext()  # on a GPU FAISS serves one thread at a time
+
+    def search(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+        """Return scores and rows, each [n, k], of the `k` best for queries [n, dim]."""
+        searched = self._gpu[0] if self._gpu and k <= _GPU_K else self.vectors
+        with self._lock:
+            return find_nearest(searched, queries, k)
 
 
 def require_encoder(manifest: Manifest, encoder: Encoder, what: str) -> None:
