@@ -62,9 +62,9 @@ def retrieve_all(
 ) -> list[Retrieval]:
     """Retrieve for each of several concepts as `retrieve` does, with one search for all if possible."""
     try:
-        found = _hits_of_all(concepts, retriever, k, seed, with_name)
+        rankings = _hits_of_all(concepts, retriever, k, seed, with_name)
         retrievals = [
-            _retrieval(concept, hits, threshold) for concept, hits in zip(concepts, found, strict=True)
+            _retrieval(concept, hits, threshold) for concept, hits in zip(concepts, rankings, strict=True)
         ]
         abstained = [n for n, retrieval in enumerate(retrievals) if retrieval.abstained]
         if abstained and (unlicensed := unlicensed_of(retriever)):
@@ -112,16 +112,16 @@ def unlicensed_of(retriever: object) -> Retriever | None:
 def _hits_of_all(
     concepts: Sequence[Concept], retriever: Retriever, k: int, seed: int, with_name: bool
 ) -> list[tuple[Hit, ...]]:
-    found = search_all(retriever, [concept.caption for concept in concepts], k, seed)
+    rankings = search_all(retriever, [concept.caption for concept in concepts], k, seed)
     named = [
         n
-        for n, (concept, hits) in enumerate(zip(concepts, found, strict=True))
+        for n, (concept, hits) in enumerate(zip(concepts, rankings, strict=True))
         if with_name and _has_other_name(concept) and any(hit.score_kind == "rrf" for hit in hits)
     ]
     by_name = search_all(retriever, [concepts[n].name for n in named], k, seed)
     for n, hits in zip(named, by_name, strict=True):
-        found[n] = _with_named(found[n], hits, k)
-    return [tuple(hits) for hits in found]
+        rankings[n] = _with_named(rankings[n], hits, k)
+    return [tuple(hits) for hits in rankings]
 
 
 def _has_other_name(concept: Concept) -> bool:
@@ -134,10 +134,10 @@ def no_retrieval(concept: Concept, error: NoLibrary) -> Retrieval:
     return Retrieval(concept=concept.name, query=concept.caption, hits=(), abstained=True, reason=reason)
 
 
-def _with_named(hits: list[Hit], found_by_name: Iterable[Hit], k: int) -> list[Hit]:
+def _with_named(hits: list[Hit], hits_by_name: Iterable[Hit], k: int) -> list[Hit]:
     """Fuse the hits with the images whose captions have the concept's name, if there are others."""
     # the threshold is the caption's
-    by_name = [hit.model_copy(update={"query_scores": None}) for hit in _by_caption(found_by_name)]
+    by_name = [hit.model_copy(update={"query_scores": None}) for hit in _by_caption(hits_by_name)]
     if {hit.id for hit in by_name} <= {hit.id for hit in _by_caption(hits)}:
         return hits
     fused = fuse([[hit for hit in hits if hit.matched_by], by_name])

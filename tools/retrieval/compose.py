@@ -33,7 +33,7 @@ from pleinair.tools.retrieval.filters import (
 from pleinair.tools.retrieval.fusion import Same, distinct, fuse
 from pleinair.tools.retrieval.lexical import CaptionOrder, Lexical
 from pleinair.tools.retrieval.rerank import EACH, interleave
-from pleinair.tools.retrieve import open_image, search
+from pleinair.tools.retrieve import open_image, search_all
 from pleinair.tools.types import BadInput, Encoder, Hit, Retriever, Value
 
 if TYPE_CHECKING:
@@ -108,11 +108,16 @@ class Thresholded(Wrapper):
 
     def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
         """Search for up to `k` images, best first."""
-        hits = search(self._retriever, query, k, seed)
-        if not hits:
-            return hits
-        scores = self._threshold.of(self.encoder.encode_text([query]))
-        return [hit.model_copy(update={"query_scores": scores}) for hit in hits]
+        return self.search_many([query], k, seed)[0]
+
+    def search_many(self, queries: Sequence[str], k: int, seed: int = 0) -> list[list[Hit]]:
+        """Search for each of several texts."""
+        rankings = search_all(self._retriever, queries, k, seed)
+        scores = [self._threshold.of(vector[None]) for vector in self.encoder.encode_text(queries)]
+        return [
+            [hit.model_copy(update={"query_scores": of_query}) for hit in hits]
+            for hits, of_query in zip(rankings, scores, strict=True)
+        ]
 
     def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
         """Search near a text and far from an image, without a threshold."""
