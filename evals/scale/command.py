@@ -26,6 +26,10 @@ MODULES = {
         "attempts with cached encodings, batches of seeds, and threads, as ratios",
     ),
     "steps": ("pleinair.evals.scale.steps", "time and bytes of a durable step, and of a chat's turn"),
+    "search": (
+        "pleinair.evals.scale.search",
+        "one search and a batch of 32, against FAISS's flat index",
+    ),
 }
 
 

@@ -1,8 +1,7 @@
 """Vectors in a FAISS inner-product index: one memory-mapped file, copied to a GPU if there is one.
 
-Under `EXACT_BELOW` vectors the search is exact. From there on 4-bit product codes choose `_REFINED`
-candidates a hit, which are then compared exactly, so that a score is a cosine either way; on 350,000
-synthetic vectors of 512 that took 1.6 ms a query against 25 ms and lost none of the ten best. On a GPU the
+Under `EXACT_BELOW` vectors the search is exact. From there on 4-bit product codes choose candidates, which
+are then compared exactly, so that a score is a cosine either way; see `coded_search`. On a GPU the
 search is exact at any size; that branch was tested with a replacement of the GPU and never on one. Not
 covered: several GPUs, and files from strangers, which FAISS does not withstand; the caller compares sizes and
 checksums before FAISS reads a byte.
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pleinair.tools.retrieval.coded_search import search_codes
 from pleinair.tools.retrieval.manifest import REBUILD
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, PleinairError
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pleinair.tools.types import Vectors
 
 EXACT_BELOW = 100_000  # vectors; exact search takes some 7 ms for so many of 512 numbers
+_CODED = 4  # numbers that a code represents
 _BLOCK = 65_536  # vectors passed to FAISS at a time
-_REFINED = 40  # candidates compared exactly for each hit
 _MOST_REFINED = 256  # hits; for more of them exact search is faster
 
 
@@ -48,10 +48,9 @@ def write_vectors(folder: Path, vectors: Sequence[NDArray[np.float32]], dim: int
 def _empty_index(vectors: Sequence[NDArray[np.float32]], dim: int) -> Any:
     """Create an index for vectors; for many of them train its codes on an even sample."""
     faiss = load_faiss()
-    if len(vectors) < EXACT_BELOW or dim % 2:  # a code represents two numbers
+    if len(vectors) < EXACT_BELOW or dim % _CODED:
         return faiss.IndexFlatIP(dim)
-    index = faiss.index_factory(dim, f"PQ{dim // 2}x4fs,RFlat", faiss.METRIC_INNER_PRODUCT)
-    index.k_factor = _REFINED
+    index = faiss.index_factory(dim, f"PQ{dim // _CODED}x4fs,RFlat", faiss.METRIC_INNER_PRODUCT)
     index.train(np.stack(vectors[:: -(-len(vectors) // _BLOCK)]))
     return index
 
@@ -75,8 +74,12 @@ def read_vectors(path: Path, count: int, dim: int) -> Any:
     return index
 
 
-def find_nearest(index: Any, query: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+def find_nearest(
+    index: Any, queries: Vectors, k: int, *, complete: bool = True
+) -> tuple[Vectors, NDArray[np.int64]]:
     """Return scores and rows, each [n, k], of the `k` best for queries [n, dim], on one thread.
+
+    `complete` is that of `search_codes`.
 
     With two threads FAISS took three times as long for one query: 100 ms against 32 ms for 60,000 rows of 512
     on two busy cores. The number is the calling thread's own and is restored, as torch may share it.
@@ -84,12 +87,14 @@ def find_nearest(index: Any, query: Vectors, k: int) -> tuple[Vectors, NDArray[n
     faiss = load_faiss()
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(1)
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
     try:
-        searched = index if k <= _MOST_REFINED else exact(index)
-        scores, rows = searched.search(np.ascontiguousarray(query, dtype=np.float32), k)
+        if hasattr(index, "refine_index") and k <= _MOST_REFINED:
+            return search_codes(index, queries, k, complete=complete)
+        scores, rows = exact(index).search(queries, k)
+        return scores, rows
     finally:
         faiss.omp_set_num_threads(threads)
-    return scores, rows
 
 
 def on_gpu(index: Any) -> tuple[Any, Any] | None:

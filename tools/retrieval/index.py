@@ -142,7 +142,7 @@ class Index:
         for start in range(0, len(self), size):
             count = min(size, len(self) - start)
             block = vectors.reconstruct_n(start, count)
-            scores, rows = find_nearest(vectors, block, min(k + 1, len(self)))
+            scores, rows = find_nearest(vectors, block, min(k + 1, len(self)), complete=False)
             yield [
                 [
                     (self.ids[row], float(score))

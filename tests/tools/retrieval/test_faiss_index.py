@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pleinair.tools.retrieval import faiss_index as flat
+from pleinair.tools.retrieval.coded_search import MOST_MISSING, _missing
 
 DIM, COUNT = 32, 3000
 MANY = pytest.mark.parametrize("exact_below", [10**6, 1000], ids=["exact", "coded"])
@@ -98,3 +99,50 @@ def test_the_index_on_a_gpu_is_exact(
 
 def test_without_a_gpu_nothing_is_copied(tmp_path: Path, rows: Any) -> None:
     assert flat.on_gpu(stored(tmp_path, rows[:5])) is None
+
+
+def spread(count: int, clusters: int, noise: float, seed: int) -> Any:
+    """Return unit vectors around as many points, float32; 0 clusters: in all directions."""
+    rng = np.random.default_rng(seed)
+    points = np.random.default_rng(9).standard_normal((max(clusters, 1), DIM))
+    centres = points[rng.integers(0, len(points), count)] * (clusters > 0)
+    vectors = (centres + noise * rng.standard_normal((count, DIM))).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(("clusters", "noise"), [(2000, 0.3), (20, 1.0), (0, 1.0)])
+def test_codes_lose_one_in_a_thousand_of_the_ten_best_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clusters: int, noise: float
+) -> None:
+    monkeypatch.setattr(flat, "EXACT_BELOW", 1000)
+    rows, queries = spread(20_000, clusters, noise, 0), spread(120, clusters, 1.5 * noise, 1)
+    index = stored(tmp_path, rows)
+    correct = flat.exact(index).search(queries, 10)[1]
+
+    def recall(found: Any) -> float:
+        pairs = zip(found.tolist(), correct.tolist(), strict=True)
+        return float(sum(len({*mine} & {*theirs}) for mine, theirs in pairs) / correct.size)
+
+    scores, together = flat.find_nearest(index, queries, 10)
+    alone = np.concatenate([flat.find_nearest(index, query[None], 10)[1] for query in queries])
+    assert recall(together) >= 0.999 and recall(alone) >= 0.999
+    assert (np.diff(scores) <= 0).all()
+    only_codes = flat.find_nearest(index, queries, 10, complete=False)[1]
+    assert recall(only_codes) < 1  # so what is missing was noticed, and searched for exactly
+
+
+def test_a_search_ends_only_where_nothing_is_missing() -> None:
+    rng = np.random.default_rng(0)
+    products = rng.standard_normal((40, 50_000)).astype(np.float32)
+    scores = 0.8 * products + 0.4 * rng.standard_normal(products.shape).astype(np.float32)
+    order, shares = np.argsort(-scores, axis=1), []
+    for count in (200, 1000, 5000, 20_000):
+        chosen = order[:, :count]
+        candidates = np.take_along_axis(products, chosen, 1)
+        last = np.sort(candidates, axis=1)[:, -10]
+        missing = (products >= last[:, None]).sum(1) - 10
+        ends = _missing(np.take_along_axis(scores, chosen, 1), candidates, last) <= 10 * MOST_MISSING
+        assert missing[ends].sum() <= 10 * MOST_MISSING * len(ends)
+        shares.append(ends.mean())
+    assert shares == sorted(shares)
+    assert (shares[0], shares[-1]) == (0, 1)

@@ -1,0 +1,122 @@
+"""Benchmark `search`: an index of many vectors against FAISS's exact one, on one core, alone and in batches.
+
+Synthetic vectors: clusters of very different sizes (Zipf, exponent 1.3), noise as long as the centre; queries
+lie 1.5 times as far from a centre, on the other side of a gap as between texts and images. A dense cluster is
+harder than that: `own` are queries made of the library's own vectors with the same gap. Figures are CPU time
+of the thread, the best of several, both sides in turns. Not covered: real embeddings.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import thread_time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pleinair.evals.scale.command import write_figures
+from pleinair.tools.retrieval.faiss_index import exact, find_nearest, read_vectors, write_vectors
+
+if TYPE_CHECKING:
+    from pleinair.tools.types import Vectors
+
+DIM, CLUSTERS, K, BATCH = 512, 2000, 10, 32
+_QUERIES = 256
+_OWN = 64
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the benchmark."""
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000, 350_000])
+    parser.add_argument("--seed", type=int, default=0, help="of the vectors; the queries' is one more")
+    parser.add_argument("--repeats", type=int, default=3, help="of each time, of which the best counts")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print a row a size: milliseconds of a query and of a batch, ratios, and the recall of the ten best."""
+    rows = []
+    names = ("flat 1", "ours 1", "ratio", "flat 32", "ours 32", "ratio", "R@10", "own R@10")
+    print(f"{'vectors':>9}", *(f"{name:>8}" for name in names), sep=" ")
+    for size in options.sizes:
+        row = _measure(size, options.seed, options.repeats)
+        rows.append(row)
+        columns = ("flat_1_ms", "ours_1_ms", "ratio_1", "flat_32_ms", "ours_32_ms", "ratio_32")
+        figures = [*(f"{row[name]:>8.2f}" for name in columns), f"{row['recall']:>8.4f}"]
+        print(f"{size:>9}", *figures, f"{row['recall_own']:>8.4f}", flush=True)
+    write_figures(options.json, {"seed": options.seed, "repeats": options.repeats, "sizes": rows})
+
+
+def make_vectors(count: int, seed: int) -> tuple[Vectors, Vectors]:
+    """Return unit vectors [count, 512] in clusters, and the clusters' centres [2000, 512], float32."""
+    rng = np.random.default_rng(seed)
+    centres = _unit(rng.standard_normal((CLUSTERS, DIM), dtype=np.float32))
+    clusters = rng.zipf(1.3, size=count) % CLUSTERS
+    vectors = np.empty((count, DIM), np.float32)
+    for start in range(0, count, 50_000):
+        part = clusters[start : start + 50_000]
+        noise = rng.standard_normal((len(part), DIM), dtype=np.float32) / np.float32(np.sqrt(DIM))
+        vectors[start : start + len(part)] = _unit(centres[part] + noise)
+    return vectors, centres
+
+
+def make_queries(around: Vectors, seed: int, noise: float = 1.5) -> Vectors:
+    """Return unit vectors near others, all moved by the same gap of length 1, float32."""
+    rng = np.random.default_rng(seed)
+    gap = _unit(rng.standard_normal((1, DIM), dtype=np.float32))
+    off = rng.standard_normal(around.shape, dtype=np.float32) * np.float32(noise / np.sqrt(DIM))
+    return _unit(around + gap + off)
+
+
+def _unit(rows: Vectors) -> Vectors:
+    unit: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
+
+
+def _measure(size: int, seed: int, repeats: int) -> dict[str, Any]:
+    import faiss
+
+    vectors, centres = make_vectors(size, seed)
+    rng = np.random.default_rng(seed + 1)
+    queries = make_queries(centres[rng.integers(0, CLUSTERS, _QUERIES)], seed + 1)
+    own = make_queries(vectors[rng.integers(0, size, _OWN)], seed + 2)
+    with TemporaryDirectory() as folder:
+        index = read_vectors(Path(folder) / write_vectors(Path(folder), list(vectors), DIM), size, DIM)
+        del vectors  # the index has a copy
+        flat = exact(index)
+        faiss.omp_set_num_threads(1)
+        times = [
+            _best(lambda: [flat.search(query[None], K) for query in queries[:4]], 4),
+            _best(lambda: [find_nearest(index, query[None], K) for query in queries[:BATCH]], BATCH),
+            _best(lambda: flat.search(queries[:BATCH], K), 1),
+            _best(lambda: [find_nearest(index, part, K) for part in np.split(queries, 8)], 8),
+        ]
+        best = np.min([[time() for time in times] for _ in range(repeats)], axis=0) * 1000
+        return {
+            "vectors": size,
+            **dict(zip(("flat_1_ms", "ours_1_ms", "flat_32_ms", "ours_32_ms"), best.tolist(), strict=True)),
+            "ratio_1": float(best[0] / best[1]),
+            "ratio_32": float(best[2] / best[3]),
+            "recall": _recall(flat, index, queries),
+            "recall_own": _recall(flat, index, own),
+        }
+
+
+def _best(search: Callable[[], Any], parts: int) -> Callable[[], float]:
+    """Return what measures the CPU seconds of one of the parts of a search."""
+
+    def measure() -> float:
+        started = thread_time()
+        search()
+        return (thread_time() - started) / parts
+
+    return measure
+
+
+def _recall(flat: Any, index: Any, queries: Vectors) -> float:
+    """Return the share of the ten best that is found, one query at a time."""
+    correct = flat.search(queries, K)[1]
+    found = [find_nearest(index, query[None], K)[1][0] for query in queries]
+    return float(np.mean([np.isin(rows, mine).mean() for rows, mine in zip(correct, found, strict=True)]))
