@@ -31,7 +31,7 @@ def execute(
     A run that another process works on is reported and skipped; Ctrl-C also cancels the runs that follow.
     """
     os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars of libraries would break the live view
-    endings, ahead = [], Ahead(runs)
+    endings, ahead = [], Ahead(runs) if len(runs) > 1 else None
     with stopping_on_interrupt(*(run.id for run in runs)) as stopped:
         for run in runs:
             try:
@@ -47,7 +47,9 @@ def execute(
     leave(max(endings, key=CODES.__getitem__))
 
 
-def _execute_one(run: Run, as_json: bool, reopen: bool, remark: Callable[[Run], str], ahead: Ahead) -> str:
+def _execute_one(
+    run: Run, as_json: bool, reopen: bool, remark: Callable[[Run], str], ahead: Ahead | None
+) -> str:
     from pleinair.app.api import answer, finish
     from pleinair.app.cli.live import LiveView
     from pleinair.app.cli.question import ask, how_to_answer

@@ -33,6 +33,7 @@ OBSERVERS = (
     "app/texts.py",
     "app/runs/calls.py",
     "app/runs/events.py",
+    "app/runs/items.py",  # the checkpoint of a step
     "app/runs/notes.py",
     "app/storyboard/",
     "app/trace/",
