@@ -46,7 +46,7 @@ def search_codes(index: Any, queries: Vectors, k: int, *, complete: bool = True)
 
     codes, exact = faiss.downcast_index(index.base_index), faiss.downcast_index(index.refine_index)
     scores = np.full((len(queries), k), -np.inf, np.float32)
-    found = np.full((len(queries), k), -1, np.int64)
+    rows = np.full((len(queries), k), -1, np.int64)
     waiting = np.arange(len(queries))
     for factor in FACTORS:
         size = max(k * factor, _LEAST_CANDIDATES)
@@ -57,11 +57,11 @@ def search_codes(index: Any, queries: Vectors, k: int, *, complete: bool = True)
         best = np.argpartition(products, -k, axis=1)[:, -k:]
         best = np.take_along_axis(best, np.argsort(-np.take_along_axis(products, best, 1), axis=1), 1)
         scores[waiting] = np.take_along_axis(products, best, 1)
-        found[waiting] = np.take_along_axis(candidates, best, 1)
+        rows[waiting] = np.take_along_axis(candidates, best, 1)
         waiting = waiting[_missing(approximate, products, scores[waiting, -1]) > MOST_MISSING * k]
-    if len(waiting) and (complete or found[waiting[0], 0] < 0):
-        scores[waiting], found[waiting] = exact.search(queries[waiting], k)
-    return scores, found
+    if len(waiting) and (complete or rows[waiting[0], 0] < 0):
+        scores[waiting], rows[waiting] = exact.search(queries[waiting], k)
+    return scores, rows
 
 
 def _products(exact: Any, queries: Vectors, candidates: Rows) -> Vectors:
