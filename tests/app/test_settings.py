@@ -108,6 +108,7 @@ BAD_KEYS: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"retrieval.k": 0}, ("retrieval.k = 0", "the request", "at least 1")),
     ({"retrieval.k": "many"}, ("retrieval.k = 'many'", "must be a whole number")),
     ({"retrieval.threshold": 2}, ("retrieval.threshold = 2", "at most 1")),
+    ({"retrieval.threshold": "often"}, ("retrieval.threshold = 'often'", "from -1 to 1, or 'auto'")),
     ({"retrieval.x": 1}, ("retrieval.x = 1", "unknown key; accepted: method, rerank")),
     ({"retreival.k": 1}, ("retreival = {'k': 1}", "unknown key", "Did you mean `retrieval`?")),
     ({"retrieval.k": "8"}, ("retrieval.k = '8'", "must be a whole number")),

@@ -14,7 +14,8 @@ from functools import cached_property, partial
 from operator import not_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
-from pydantic import Field
+from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WithJsonSchema, WrapValidator
+from pydantic_core import PydanticCustomError
 
 from pleinair.tools.arguments import checked
 from pleinair.tools.locks import Once
@@ -50,6 +51,30 @@ PAPERS = {"method": "dense", "drop_near_copies": False}  # with which the papers
 DEPTH = 100  # ranks of each list that reciprocal rank fusion counts
 
 
+def _or_auto(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Validate a cosine, or "auto"; unlike those of a union, the errors are of the key itself."""
+    if isinstance(value, str) and value.strip().lower() == AUTO:
+        return AUTO
+    try:
+        return validate(value)
+    except ValidationError:
+        if not isinstance(value, str):
+            raise
+        text = "must be a cosine from -1 to 1, or 'auto'"
+        raise PydanticCustomError("cosine_or_auto", text) from None
+
+
+if TYPE_CHECKING:
+    Threshold = float | Literal["auto"]
+else:
+    Threshold = Annotated[
+        float,
+        Field(ge=-1, le=1),
+        WrapValidator(_or_auto),
+        WithJsonSchema({"anyOf": [{"type": "number", "minimum": -1, "maximum": 1}, {"const": AUTO}]}),
+    ]
+
+
 class RetrievalOptions(Value):
     """Method, filters and threshold of retrieval.
 
@@ -79,7 +104,7 @@ class RetrievalOptions(Value):
         description="leave out rescaled, recompressed and cropped copies of better hits unless "
         "`deduplicate` is 0; never for the pocket library, nor for the papers' graphs without a method set",
     )
-    threshold: Annotated[float, Field(ge=-1, le=1)] | Literal["auto"] = Field(
+    threshold: Threshold = Field(
         default=0.0,
         description='cosine of the weakest hit that is selected; "auto": one for each query, relative to its '
         "scores over a sample of the library and calibrated by the captions when first used",

@@ -1,5 +1,6 @@
 """Concurrent runs in one process: results as of single runs, and no leaked resources."""
 
+import gc
 import json
 import os
 import sys
@@ -131,6 +132,7 @@ def test_concurrent_threads_get_the_whole_pocket_library(
 @pytest.mark.usefixtures("place")
 def test_many_runs_leave_no_thread_and_no_file_open() -> None:
     def open_resources() -> tuple[int, int]:
+        gc.collect()  # what earlier tests have left
         return threading.active_count(), len(os.listdir("/proc/self/fd"))
 
     for seed in range(2):  # the first runs open lasting resources: the decoder's process, files of modules

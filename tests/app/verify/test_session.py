@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     return tmp_path
+
+
+@pytest.fixture
+def new_children() -> Callable[[], list[psutil.Process]]:
+    """Return a function that lists the children since now: earlier tests may have left an image decoder."""
+    earlier = set(psutil.Process().children())
+    return lambda: [child for child in psutil.Process().children() if child not in earlier]
 
 
 def run(*words: str) -> tuple[int, dict[str, Any]]:
@@ -94,12 +102,14 @@ def test_invalid_options_write_nothing(words: list[str]) -> None:
     assert not list(Path().iterdir())
 
 
-def test_a_process_that_is_killed_is_a_result_and_the_next_part_begins(folder: Path) -> None:
+def test_a_process_that_is_killed_is_a_result_and_the_next_part_begins(
+    folder: Path, new_children: Callable[[], list[psutil.Process]]
+) -> None:
     report = make_report(folder)
 
     def kill(name: str, text: str) -> None:
         if (name, text) == ("faiss", "32 queries a call"):
-            (child,) = psutil.Process().children()
+            (child,) = new_children()
             child.send_signal(signal.SIGKILL)
 
     measure_parts(report, [MACHINE, FAISS, Part("times-omnigen", "times", "omnigen")], 600, kill)
@@ -110,7 +120,9 @@ def test_a_process_that_is_killed_is_a_result_and_the_next_part_begins(folder: P
     assert not report.is_kept(FAISS)
 
 
-def test_an_interruption_keeps_what_is_there(folder: Path) -> None:
+def test_an_interruption_keeps_what_is_there(
+    folder: Path, new_children: Callable[[], list[psutil.Process]]
+) -> None:
     report = make_report(folder)
 
     def interrupt(name: str, text: str) -> None:
@@ -119,19 +131,21 @@ def test_an_interruption_keeps_what_is_there(folder: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         measure_parts(report, [MACHINE, FAISS], 600, interrupt)
-    assert not psutil.Process().children()
+    assert not new_children()
     stopped = report.results["faiss"]
     assert (stopped.ending, stopped.reason, len(stopped.rows)) == ("stopped", "interrupted", 1)
     stored = json.loads((folder / "verify.json").read_text("utf-8"))["results"]
     assert stored["machine"]["ending"] == "done"
 
 
-def test_a_part_in_progress_ends_with_the_time_limit(folder: Path) -> None:
+def test_a_part_in_progress_ends_with_the_time_limit(
+    folder: Path, new_children: Callable[[], list[psutil.Process]]
+) -> None:
     report = make_report(folder)
     measure_parts(report, [MACHINE, FAISS], 0.2, lambda name, text: None)
     assert {result.ending for result in report.results.values()} == {"stopped"}
     assert "time limit" in report.results["machine"].reason
-    assert not psutil.Process().children()
+    assert not new_children()
     with opened(folder, report.plan, "", Scrubber()) as again:
         assert not any(map(again.is_kept, make_parts(report.plan)))
 
