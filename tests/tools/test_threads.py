@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 import torch
 from support import tiny_pipelines as tiny
 from support.generator_requests import make_request
 
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.threads import SMALL, limited_threads, step_threads
-
-
-@pytest.fixture
-def four_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_the_threads_of_a_step_follow_its_size_and_those_who_share_the_cpu() -> None:

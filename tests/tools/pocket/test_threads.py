@@ -1,22 +1,11 @@
 """The pocket models compute on one thread, and make the same image on any number."""
 
-from collections.abc import Iterator
-
-import pytest
 import torch
 
 from pleinair.app.engines import build_generator
 from pleinair.app.settings import load
 from pleinair.tools.pocket.threads import one_thread
 from pleinair.tools.types import GenerateRequest
-
-
-@pytest.fixture
-def four_threads() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(4)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_only_a_pocket_model_is_limited(four_threads: None) -> None:
