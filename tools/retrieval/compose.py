@@ -14,7 +14,14 @@ from functools import cached_property, partial
 from operator import not_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
-from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, WithJsonSchema, WrapValidator
+from pydantic import (
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 from pleinair.tools.arguments import checked
@@ -71,6 +78,7 @@ else:
         float,
         Field(ge=-1, le=1),
         WrapValidator(_or_auto),
+        PlainSerializer(lambda threshold: threshold, return_type=float | Literal["auto"]),
         WithJsonSchema({"anyOf": [{"type": "number", "minimum": -1, "maximum": 1}, {"const": AUTO}]}),
     ]
 
