@@ -77,7 +77,8 @@ def read_base(base: ImageFile | None, mask: ImageFile | None) -> Image:
 
 
 def _read(file: ImageFile, option: str, *, alpha: bool) -> Image:
-    from pleinair.tools.images.reading import BadPicture, ReadOptions
+    from pleinair.tools.images.decoding import ReadOptions
+    from pleinair.tools.images.reading import BadPicture
     from pleinair.tools.images.sandbox import read_untrusted
 
     require_image_file(file, option, option)

@@ -163,7 +163,8 @@ def _apart(folder: Path, name: str, way: str, index: Path) -> dict[str, float]:
 
 def _nearness(folder: Path, name: str, place: Path, files: int) -> float:
     """Return the least cosine between an image's vectors at full size and reduced."""
-    from pleinair.tools.images.reading import ReadOptions, read_picture
+    from pleinair.tools.images.decoding import ReadOptions
+    from pleinair.tools.images.reading import read_picture
 
     encoder = Encoder(name, place, "reduced")
     paths = sorted(folder.iterdir())[:files]

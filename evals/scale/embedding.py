@@ -27,7 +27,8 @@ from numpy.typing import NDArray
 
 from pleinair.evals.experiments.indexing import random_clip, write_library
 from pleinair.evals.scale.command import write_figures
-from pleinair.tools.images.reading import FULL, BadPicture, ReadOptions, read_picture
+from pleinair.tools.images.decoding import FULL, ReadOptions
+from pleinair.tools.images.reading import BadPicture, read_picture
 from pleinair.tools.images.sandbox import Read
 from pleinair.tools.retrieval import embedding
 from pleinair.tools.retrieval.build import build_index

@@ -26,7 +26,7 @@ from pydantic import Field
 
 from pleinair.evals.metrics import Interval
 from pleinair.evals.scores.items import Generated, OnProgress
-from pleinair.tools.images.reading import ReadOptions
+from pleinair.tools.images.decoding import ReadOptions
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.mllm.ask import ask, with_temperature
 from pleinair.tools.storage.artifacts import encode_png

@@ -34,7 +34,11 @@ def scene(width: int = 96, height: int = 72) -> Image.Image:
 
 def in_space(image: Image.Image, space: ColourSpace) -> Image.Image:
     """Return the numbers that an sRGB image has in another space."""
-    linear = _decoded(np.asarray(image) / 255, SRGB.curve) @ SRGB.to_xyz.T @ np.linalg.inv(space.to_xyz).T
+    linear = (
+        _decoded(np.asarray(image) / 255, SRGB.curve)
+        @ np.array(SRGB.to_xyz).T
+        @ np.linalg.inv(space.to_xyz).T
+    )
     return Image.fromarray((_encoded(linear.clip(0, 1), space.curve) * 255).round().astype(np.uint8))
 
 
@@ -59,7 +63,7 @@ def printer() -> bytes:
     amounts = np.array(list(product(np.linspace(0, 1, _GRID), repeat=4)))
     light = 1 - amounts**_GAIN
     rgb = light[:, :3] * light[:, 3:]
-    lab = _lab(_decoded(rgb, SRGB.curve) @ SRGB.to_xyz.T)
+    lab = _lab(_decoded(rgb, SRGB.curve) @ np.array(SRGB.to_xyz).T)
     ramp = bytes(range(256))
     table = struct.pack(">4s4xBBBx9i", b"mft1", 4, 3, _GRID, *[65536 * (n % 4 == 0) for n in range(9)])
     table += ramp * 4 + lab.round().clip(0, 255).astype(np.uint8).tobytes() + ramp * 3

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from pleinair.tools.images.reading import Opened, ReadOptions
+from pleinair.tools.images.decoding import Opened, ReadOptions
 
 MODULE = "support.fake_decoders:"  # before a function's name
 

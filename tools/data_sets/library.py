@@ -17,8 +17,8 @@ from pathlib import Path
 
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.data_sets.data_set import MARK, DataSet, Example
+from pleinair.tools.images.decoding import ReadOptions
 from pleinair.tools.images.limits import MAX_PIXELS
-from pleinair.tools.images.reading import ReadOptions
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.storage.files import RESERVE, write_whole
 from pleinair.tools.types import BadInput

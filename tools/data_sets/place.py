@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from pleinair.tools.images.reading import SUFFIXES
+from pleinair.tools.images.decoding import SUFFIXES
 from pleinair.tools.retrieval.readers.texts import decode
 from pleinair.tools.types import BadInput
 

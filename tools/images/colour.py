@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import io
 from functools import lru_cache
+from itertools import chain, product
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image, ImageChops, ImageCms
 
 from pleinair.tools.images.profiles import ADOBE_RGB, DISPLAY_P3, icc_profile
 
 MAX_PROFILE = 4 * 2**20  # bytes; those of printers have some 2 MiB
 _SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}  # modes by ICC.1:2010, table 19
 _SAME = 2  # levels of 255 by which the sRGB profiles in use differ
-_GRID = np.linspace(0, 255, 9).round().astype(np.uint8)
+_GRID = [round(255 * step / 8) for step in range(9)]
 _EXIF_IFD, _INTEROP_IFD, _COLOUR_SPACE, _INTEROP_INDEX = 0x8769, 0xA005, 0xA001, 1
 _UNCALIBRATED = 0xFFFF  # value of `_COLOUR_SPACE`, with which cameras mark Adobe RGB (DCF 2.0)
 _NCLX_P3 = (12, (1, 2, 6, 13))  # primaries; curves that sRGB's stands for: ITU-T H.273
@@ -103,10 +102,8 @@ def _transform(profile: Any, mode: str) -> ImageCms.ImageCmsTransform:
 def _is_srgb(colours: Colours) -> bool:
     if colours.mode == "CMYK":
         return False
-    levels: NDArray[np.uint8] = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    levels = Image.frombytes("L", (16, 16), bytes(range(256)))
     if colours.mode == "RGB":
-        levels = np.stack(np.meshgrid(_GRID, _GRID, _GRID), axis=-1).reshape(27, 27, 3)
-    source = Image.fromarray(levels)
-    before = np.asarray(source.convert("RGB"), np.int16)
-    after = np.asarray(colours.convert(source), np.int16)
-    return int(np.abs(after - before).max()) <= _SAME
+        levels = Image.frombytes("RGB", (27, 27), bytes(chain(*product(_GRID, repeat=3))))
+    difference = ImageChops.difference(levels.convert("RGB"), colours.convert(levels))
+    return max(high for _, high in difference.getextrema()) <= _SAME  # type: ignore[misc]

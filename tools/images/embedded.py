@@ -15,7 +15,7 @@ from typing import Any
 import defusedxml.ElementTree
 from PIL import Image, ImageFile, IptcImagePlugin
 
-from pleinair.tools.images.reading import Opened, ReadOptions, load_decoders
+from pleinair.tools.images.decoding import Opened, ReadOptions, load_decoders
 
 MAX_TEXT = 10_000  # characters of each
 _PIXELS = 40_000_000  # of a PNG that is decoded for the chunks behind its pixels

@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
-from numpy.typing import NDArray
-
-_D50 = np.array([0.96420288, 1.0, 0.82490540])  # white of the connection space, ICC.1:2010, 7.2.16
-_BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
-D65 = (0.3127, 0.3290)
-
 Chromaticity = tuple[float, float]  # CIE 1931 x and y
+Vector = tuple[float, float, float]
+Matrix = tuple[Vector, Vector, Vector]  # rows
+
+_D50 = (0.96420288, 1.0, 0.82490540)  # white of the connection space, ICC.1:2010, 7.2.16
+_BRADFORD = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0685, 1.0296))
+D65 = (0.3127, 0.3290)
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,16 @@ class ColourSpace:
     curve: tuple[float, ...]
 
     @property
-    def to_xyz(self) -> NDArray[np.float64]:
-        """Return the matrix from linear RGB to XYZ under D50, [3, 3]."""
-        columns = np.stack([_xyz(xy) for xy in self.primaries], axis=1)
+    def to_xyz(self) -> Matrix:
+        """Return the matrix from linear RGB to XYZ under D50."""
+        red, green, blue = map(_xyz, self.primaries)
+        columns = _transposed((red, green, blue))
         white = _xyz(self.white)
-        cones, target = _BRADFORD @ white, _BRADFORD @ _D50
-        adapted = np.linalg.inv(_BRADFORD) @ np.diag(target / cones) @ _BRADFORD
-        matrix: NDArray[np.float64] = adapted @ (columns * np.linalg.solve(columns, white))
-        return matrix
+        scales = _applied(_inverse(columns), white)
+        cones, target = _applied(_BRADFORD, white), _applied(_BRADFORD, _D50)
+        ratios = [to / of for to, of in zip(target, cones, strict=True)]
+        adapted = _product(_inverse(_BRADFORD), _scaled_rows(_BRADFORD, ratios))
+        return _product(adapted, _transposed(_scaled_rows(_transposed(columns), scales)))
 
 
 SRGB_CURVE = (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)  # IEC 61966-2-1
@@ -52,7 +53,7 @@ def icc_profile(space: ColourSpace) -> bytes:
     """Build a version 4 display profile of an RGB space."""
     curve = _curve(space.curve)
     tags = [(b"desc", _text("RGB")), (b"cprt", _text("CC0")), (b"wtpt", _numbers(b"XYZ ", _D50))]
-    for name, column in zip((b"r", b"g", b"b"), space.to_xyz.T, strict=True):
+    for name, column in zip((b"r", b"g", b"b"), _transposed(space.to_xyz), strict=True):
         tags += [(name + b"XYZ", _numbers(b"XYZ ", column)), (name + b"TRC", curve)]
     place = 128 + 4 + 12 * len(tags)
     table, body = struct.pack(">I", len(tags)), b""
@@ -62,9 +63,43 @@ def icc_profile(space: ColourSpace) -> bytes:
     return _header(place + len(body)) + table + body
 
 
-def _xyz(xy: Chromaticity) -> NDArray[np.float64]:
+def _xyz(xy: Chromaticity) -> Vector:
     x, y = xy
-    return np.array([x / y, 1.0, (1 - x - y) / y])
+    return x / y, 1.0, (1 - x - y) / y
+
+
+def _applied(matrix: Matrix, vector: Vector) -> Vector:
+    a, b, c = (sum(x * y for x, y in zip(row, vector, strict=True)) for row in matrix)
+    return a, b, c
+
+
+def _transposed(matrix: Matrix) -> Matrix:
+    a, b, c = zip(*matrix, strict=True)
+    return a, b, c
+
+
+def _product(first: Matrix, second: Matrix) -> Matrix:
+    a, b, c = (_applied(first, column) for column in _transposed(second))
+    return _transposed((a, b, c))
+
+
+def _scaled_rows(matrix: Matrix, factors: Sequence[float]) -> Matrix:
+    rows = zip(matrix, factors, strict=True)
+    a, b, c = ((x * factor, y * factor, z * factor) for (x, y, z), factor in rows)
+    return a, b, c
+
+
+def _inverse(matrix: Matrix) -> Matrix:
+    """Return the inverse by cross products of the rows, which are its columns but for the determinant."""
+    a, b, c = matrix
+    columns = _crossed(b, c), _crossed(c, a), _crossed(a, b)
+    determinant = sum(x * y for x, y in zip(a, columns[0], strict=True))
+    return _transposed(_scaled_rows(columns, [1 / determinant] * 3))
+
+
+def _crossed(first: Vector, second: Vector) -> Vector:
+    (a, b, c), (x, y, z) = first, second
+    return b * z - c * y, c * x - a * z, a * y - b * x
 
 
 def _header(size: int) -> bytes:
@@ -74,11 +109,11 @@ def _header(size: int) -> bytes:
     return head + bytes(128 - len(head))
 
 
-def _fixed(values: Sequence[float] | NDArray[np.float64]) -> bytes:
+def _fixed(values: Sequence[float]) -> bytes:
     return b"".join(struct.pack(">i", round(value * 65536)) for value in values)
 
 
-def _numbers(kind: bytes, values: Sequence[float] | NDArray[np.float64]) -> bytes:
+def _numbers(kind: bytes, values: Sequence[float]) -> bytes:
     return kind + bytes(4) + _fixed(values)
 
 

@@ -25,8 +25,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from pleinair.tools.child_process import ChannelClosed, ChildProcess, bare_environment
+from pleinair.tools.images.decoding import FULL, Note, ReadOptions, needs_threads
 from pleinair.tools.images.limits import MAX_PIXELS
-from pleinair.tools.images.reading import FULL, BadPicture, Note, ReadOptions, file_bytes, needs_threads
+from pleinair.tools.images.reading import BadPicture, file_bytes
 from pleinair.tools.images.sandbox_process import (
     HEAD,
     LENGTH,
@@ -51,7 +52,7 @@ _MEMORY_A_PIXEL = 9  # bytes for each pixel allowed: RGB takes 4, and upright on
 _TRIES = 2  # of a file at which a process died: something else may have killed it
 _START_TIME = 60.0  # seconds until a process is ready
 _EXIT_TIME = 1.0  # second between the end of its socket and the end of a process
-_OPENER = "pleinair.tools.images.reading:opened"
+_OPENER = "pleinair.tools.images.decoding:opened"
 _THREADS = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # they take address space
 # glibc keeps freed memory for the next file: page faults cost more than the pixels' way between the processes
 _MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(128 * 2**20), "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20)}

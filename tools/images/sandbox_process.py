@@ -20,14 +20,14 @@ from typing import IO
 
 from PIL import Image
 
-from pleinair.tools.images.reading import (
+from pleinair.tools.images.decoding import (
     LARGEST,
     MAX_CLAIM,
     MAX_SIDE,
-    BadPicture,
     Note,
     Opened,
     ReadOptions,
+    Undecodable,
     Unreadable,
     load_decoders,
     named_errors,
@@ -123,7 +123,7 @@ def _answer(data: bytes, options: ReadOptions, decode: _Opener, answers: IO[byte
             read = decode(data, options)
             strips = read.strips()
             first = next(strips)
-    except BadPicture as error:
+    except Undecodable as error:
         answers.write(HEAD.pack(REASONS.index(error.reason), 0, 0, 0, 0, 0, 0))
         return
     texts = json.dumps(dict(read.texts)).encode()

@@ -25,7 +25,8 @@ from uuid import uuid4
 import numpy as np
 
 from pleinair.tools.deadline import check_deadline
-from pleinair.tools.images.reading import NOTES, BadPicture, ReadOptions, is_blank
+from pleinair.tools.images.decoding import NOTES, ReadOptions
+from pleinair.tools.images.reading import BadPicture, is_blank
 from pleinair.tools.images.sandbox import TOGETHER, Read, read_many
 from pleinair.tools.retrieval.item import Item
 from pleinair.tools.retrieval.library import Library

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.tools import registry
 from pleinair.tools.callbacks import no_callback, stop_check
+from pleinair.tools.images.decoding import FULL, MAX_SIDE, ReadOptions
 from pleinair.tools.images.limits import MAX_PIXELS
-from pleinair.tools.images.reading import FULL, MAX_SIDE, BadPicture, ReadOptions, file_bytes, read_bytes
+from pleinair.tools.images.reading import BadPicture, file_bytes, read_bytes
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.retrieval.catalogue import Catalogue, Items
 from pleinair.tools.retrieval.item import Item

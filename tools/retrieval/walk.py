@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.images.reading import SUFFIXES
+from pleinair.tools.images.decoding import SUFFIXES
 from pleinair.tools.images.signatures import HEAD, is_image
 from pleinair.tools.retrieval.readers.folder import Problem, is_printable
 from pleinair.tools.storage.files import stamp_of

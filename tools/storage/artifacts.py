@@ -20,7 +20,8 @@ from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 from pydantic import ValidationError
 
-from pleinair.tools.images.reading import ReadOptions, read_picture, to_rgb
+from pleinair.tools.images.decoding import ReadOptions
+from pleinair.tools.images.reading import read_picture, to_rgb
 from pleinair.tools.images.signed import SUFFIXES, signed_suffix
 from pleinair.tools.storage.files import RESERVE, DiskFull, explain, sweep_parts, write_whole
 from pleinair.tools.types import BadInput, Picture, PleinairError, Usage, Value

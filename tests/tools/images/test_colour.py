@@ -10,8 +10,9 @@ from PIL import Image, ImageCms
 from support.colour_files import PROPHOTO, SRGB, camera_file, in_space, inks, printer, scene, tagged
 from support.hostile_files import save
 
+from pleinair.tools.images.decoding import Note, opened
 from pleinair.tools.images.profiles import ADOBE_RGB, DISPLAY_P3, icc_profile
-from pleinair.tools.images.reading import Note, opened, read_picture
+from pleinair.tools.images.reading import read_picture
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 
 SCENE = scene()

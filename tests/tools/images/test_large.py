@@ -8,15 +8,8 @@ from PIL import Image
 from support.colour_files import scene
 from support.hostile_files import GOOD, rotated, save
 
-from pleinair.tools.images.reading import (
-    BadPicture,
-    Note,
-    ReadOptions,
-    Unreadable,
-    is_blank,
-    opened,
-    read_picture,
-)
+from pleinair.tools.images.decoding import Note, ReadOptions, Unreadable, opened
+from pleinair.tools.images.reading import BadPicture, is_blank, read_picture
 from pleinair.tools.images.sandbox import read_untrusted
 
 

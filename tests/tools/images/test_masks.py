@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pleinair.tools.images.decoding import ReadOptions
 from pleinair.tools.images.masks import (
     blend,
     fade_weights,
@@ -19,7 +20,7 @@ from pleinair.tools.images.masks import (
     unit_mask,
     with_mask,
 )
-from pleinair.tools.images.reading import ReadOptions, read_picture
+from pleinair.tools.images.reading import read_picture
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import BadInput

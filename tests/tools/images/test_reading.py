@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 from support.hostile_files import BAD, GOOD, GRADIENT, animation, bomb, deep, mutate, rotated, save
 
-from pleinair.tools.images.reading import BadPicture, ReadOptions, read_picture, to_rgb
+from pleinair.tools.images.decoding import ReadOptions
+from pleinair.tools.images.reading import BadPicture, read_picture, to_rgb
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -44,6 +45,12 @@ def test_sixteen_bits_are_scaled_and_not_clipped() -> None:
     expected = np.round(np.linspace(0, 65535, 48 * 32).reshape(32, 48).astype(np.uint16) / 257)
     assert np.array_equal(grey, expected)
     assert (grey.min(), grey.max()) == (0, 255)
+
+
+def test_each_of_sixteen_bits_levels_is_rounded_to_the_nearest_of_eight() -> None:
+    levels = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    grey = np.asarray(read_picture(save(Image.fromarray(levels), "PNG")))[:, :, 0]
+    assert np.array_equal(grey, (levels.astype(int) + 128) // 257)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])

@@ -20,8 +20,9 @@ import pytest
 from support.fake_decoders import MODULE, head
 from support.hostile_files import BAD, BOMBS, GOOD, POLYGLOTS, mutate, rotated
 
-from pleinair.tools.images import reading, sandbox
-from pleinair.tools.images.reading import BadPicture, Unreadable, opened, read_picture
+from pleinair.tools.images import decoding, sandbox
+from pleinair.tools.images.decoding import Unreadable, opened
+from pleinair.tools.images.reading import BadPicture, read_picture
 from pleinair.tools.images.sandbox import Decoder, Read
 from pleinair.tools.images.sandbox_process import REASONS
 from pleinair.tools.types import ModelFault
@@ -123,7 +124,7 @@ def test_every_orientation_is_applied(decoder: Decoder, orientation: int) -> Non
 
 @pytest.mark.parametrize("name", ["png", "png alpha", "png rotated", "jpeg cmyk", "png 16-bit"])
 def test_an_image_sent_in_strips_is_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "STRIP", 3 * 48 * 5)
+    monkeypatch.setattr(decoding, "STRIP", 3 * 48 * 5)
     whole = read_picture(GOOD[name]()).tobytes()
     strips = [strip.tobytes() for strip in opened(GOOD[name]()).strips()]
     assert len(strips) > 3

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
-from pleinair.tools.images.reading import SUFFIXES
+from pleinair.tools.images.decoding import SUFFIXES
 from pleinair.tools.images.sandbox_process import drop_rights
 from pleinair.tools.images.signatures import HEAD, is_image, suffix_of
 from pleinair.tools.retrieval.readers.folder import is_printable

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
 
-from pleinair.tools.images.reading import SUFFIXES
+from pleinair.tools.images.decoding import SUFFIXES
 from pleinair.tools.retrieval.readers.embedded import of_texts
 from pleinair.tools.retrieval.readers.folder import Description, Folder, Problem
 from pleinair.tools.retrieval.readers.records import clean, describe, file_of, load_json

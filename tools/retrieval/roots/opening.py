@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.images.reading import SUFFIXES as IMAGE_SUFFIXES
+from pleinair.tools.images.decoding import SUFFIXES as IMAGE_SUFFIXES
 from pleinair.tools.retrieval.containers.container import SUFFIXES
 from pleinair.tools.retrieval.roots.addresses import address_of, is_url, require_driver
 from pleinair.tools.retrieval.roots.local import LocalRoot, list_local
