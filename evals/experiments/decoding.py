@@ -22,7 +22,7 @@ from PIL import Image
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.images.sandbox import Decoder
 from pleinair.tools.model_files.folders import locate
-from pleinair.tools.retrieval.encoder import OpenClipEncoder, preparer
+from pleinair.tools.retrieval.encoder import OpenClipEncoder, Preparation
 
 SIZES = ((64, 64, "PNG"), (512, 384, "JPEG"), (1024, 768, "JPEG"), (1024, 768, "PNG"), (1024, 768, "WEBP"))
 VIT = {"image_size": 224, "layers": 4, "width": 256, "patch_size": 32, "head_width": 64}
@@ -87,7 +87,7 @@ def _preparing(files: Sequence[bytes], transform: Any, model: Any) -> dict[str, 
     import torch
     from torchvision.io import ImageReadMode, decode_image
 
-    fast = preparer(transform)
+    fast = Preparation(transform)
 
     def by_torchvision(data: bytes) -> Any:
         raw = torch.frombuffer(bytearray(data), dtype=torch.uint8)

@@ -31,42 +31,59 @@ if TYPE_CHECKING:
 REMEMBERED = 4096  # texts whose embedding is cached
 _SMALL = 10_000_000  # weights of a model whose texts do not gain from bfloat16
 _PART = 8  # images that one of several threads of a CPU embeds at a time, at least
-_PART_PIXELS = 1_600_000  # at most: larger matrices leave the processor's cache
+_PART_PIXELS = 32 * 224**2  # at most: larger matrices leave the processor's cache
 
 _log = logging.getLogger(__name__)
 
 
-def preparer(transform: Any) -> Callable[[Image], Any]:
-    """Return a fast equivalent of open_clip's transform, or the transform itself if it has an unknown step.
+class Preparation:
+    """Fast equivalent of open_clip's transform, or the transform itself if it has an unknown step.
 
-    The result converts an RGB image of any size to a float32 tensor [3, height, width].
+    Images are resized one by one, by `resize`, and a batch of them is scaled by `normalize`, on its device.
     """
-    from open_clip.transform import MaybeConvertMode, MaybeToTensor
-    from torchvision.transforms import CenterCrop, Normalize, Resize
 
-    steps = list(getattr(transform, "transforms", ()))
-    crops = [step for step in steps if isinstance(step, CenterCrop)]
-    usual = (Resize, *[CenterCrop] * len(crops), MaybeConvertMode, MaybeToTensor, Normalize)
-    if tuple(type(step) for step in steps) != usual or not _resizes_like_pillow(steps[0]):
-        return lambda image: transform(image)
-    return lambda image: _prepare(image, steps[0], crops, steps[-1])
+    def __init__(self, transform: Any) -> None:
+        from open_clip.transform import MaybeConvertMode, MaybeToTensor
+        from torchvision.transforms import CenterCrop, Normalize, Resize
+
+        steps = list(getattr(transform, "transforms", ()))
+        self._crops = [step for step in steps if isinstance(step, CenterCrop)]
+        usual = (Resize, *[CenterCrop] * len(self._crops), MaybeConvertMode, MaybeToTensor, Normalize)
+        self._is_usual = tuple(type(step) for step in steps) == usual and _resizes_like_pillow(steps[0])
+        self._steps, self._transform = steps, transform
+
+    def __call__(self, image: Image) -> Any:
+        """Convert an RGB image of any size to a float32 tensor [3, height, width]."""
+        return self.normalize(self.resize(image)[None])[0]
+
+    def resize(self, image: Image) -> Any:
+        """Convert an RGB image to bytes [3, height, width], to the transform's result if it is unknown."""
+        import torch
+        from torchvision.transforms.v2 import functional
+
+        if not self._is_usual:
+            return self._transform(image)
+        resize = self._steps[0]
+        rows = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # the copy stays [height, width, 3]: faster
+        size = [resize.size] if isinstance(resize.size, int) else list(resize.size)
+        pixels = functional.resize(rows, size, resize.interpolation, resize.max_size, antialias=True)
+        for crop in self._crops:
+            pixels = crop(pixels)
+        return pixels
+
+    def normalize(self, batch: Any) -> Any:
+        """Scale what `resize` returned, [n, 3, height, width], to float32."""
+        from torchvision.transforms import functional
+
+        if not self._is_usual:
+            return batch
+        scale = self._steps[-1]
+        return functional.normalize(batch.float().div_(255), scale.mean, scale.std, inplace=True)
 
 
 def _resizes_like_pillow(resize: Any) -> bool:
     """Return whether torch resizes bytes as Pillow does."""
     return bool(resize.antialias) and resize.interpolation.value in ("bilinear", "bicubic")
-
-
-def _prepare(image: Image, resize: Any, crops: list[Any], normalize: Any) -> Any:
-    import torch
-    from torchvision.transforms.v2 import functional
-
-    rows = torch.from_numpy(np.array(image)).permute(2, 0, 1)  # the copy stays [height, width, 3]: faster
-    size = [resize.size] if isinstance(resize.size, int) else list(resize.size)
-    pixels = functional.resize(rows, size, resize.interpolation, resize.max_size, antialias=True)
-    for crop in crops:
-        pixels = crop(pixels)
-    return normalize(pixels.float() / 255)
 
 
 class OpenClipEncoder:
@@ -110,7 +127,7 @@ class OpenClipEncoder:
         self._device = _device(device)
         folder = _folder(model, revision, commit)
         self._model, transform, self._tokenize = _load(folder, self._device, _quick_gelu(model, revision))
-        self._prepare = preparer(transform)
+        self._preparation = Preparation(transform)
         self._label = f"{model}/{revision}" if revision else _label(model)
         self._text_lock = threading.RLock()  # a tokenizer stores the length it truncates to
         self._texts: OrderedDict[str, Any] = OrderedDict()
@@ -216,8 +233,9 @@ class OpenClipEncoder:
             torch.set_num_threads(threads // parts)
             return self._in_batches(part, embed)
 
-        most = max(_PART, _PART_PIXELS // max(1, self.image_side) ** 2)
-        size = min(self._batch, most, -(-len(images) // parts))
+        most = min(self._batch, max(_PART, _PART_PIXELS // max(1, self.image_side) ** 2))
+        rounds = -(-len(images) // (most * parts))
+        size = -(-len(images) // (rounds * parts))  # equal, so that no thread waits for the last one
         groups = [images[start : start + size] for start in range(0, len(images), size)]
         try:
             return np.concatenate(list(self._pool.map(embed_part, groups)))
@@ -245,17 +263,18 @@ class OpenClipEncoder:
         """Return prepared images on the device: [n, 3, side, side] in the weights' precision."""
         import torch
 
-        precision = getattr(torch, self.precision)
         if self._device == "cpu":
-            return torch.stack([self._prepared(image) for image in images]).to(precision)
-        with ThreadPoolExecutor(self._threads) as pool:  # resizing releases the interpreter's lock
-            pixels = torch.stack(list(pool.map(self._prepared, images)))
+            pixels = torch.stack([self._resized(image) for image in images])
+        else:
+            with ThreadPoolExecutor(self._threads) as pool:  # resizing releases the interpreter's lock
+                pixels = torch.stack(list(pool.map(self._resized, images)))
         if self._device.startswith("cuda"):
             pixels = pixels.pin_memory()
-        return pixels.to(self._device, non_blocking=True).to(precision)
+        pixels = pixels.to(self._device, non_blocking=True)
+        return self._preparation.normalize(pixels).to(getattr(torch, self.precision))
 
-    def _prepared(self, image: Image) -> Any:
-        return self._prepare(image if image.mode == "RGB" else image.convert("RGB"))
+    def _resized(self, image: Image) -> Any:
+        return self._preparation.resize(image if image.mode == "RGB" else image.convert("RGB"))
 
     def _embed_patches(self, images: Sequence[Image]) -> Any:
         visual = self._model.visual

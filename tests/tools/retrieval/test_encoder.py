@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image, ImageChops
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
+from torchvision.transforms.v2 import functional
 
 from pleinair.evals.experiments.decoding import embed, models, photo
 from pleinair.tools.images.reading import read_picture
@@ -22,7 +23,7 @@ from pleinair.tools.pocket.prompts import describe
 from pleinair.tools.pocket.training.streams import held_out_rng
 from pleinair.tools.pocket.world import SPECIES, Species, random_scene, render
 from pleinair.tools.retrieval import encoder as encoder_module
-from pleinair.tools.retrieval.encoder import OpenClipEncoder, find_precision, preparer
+from pleinair.tools.retrieval.encoder import OpenClipEncoder, Preparation, find_precision
 from pleinair.tools.types import BadInput
 
 MODEL = "local-dir:pocket/encoder"
@@ -270,13 +271,13 @@ def towers() -> dict[str, tuple[Any, Any]]:
 def fast_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """Record the images that are prepared without the model's own transform."""
     calls: list[tuple[Any, ...]] = []
-    prepare = encoder_module._prepare
+    resize = functional.resize
 
-    def record(*arguments: Any) -> Any:
+    def record(*arguments: Any, **options: Any) -> Any:
         calls.append(arguments)
-        return prepare(*arguments)
+        return resize(*arguments, **options)
 
-    monkeypatch.setattr(encoder_module, "_prepare", record)
+    monkeypatch.setattr(functional, "resize", record)
     return calls
 
 
@@ -296,7 +297,7 @@ def test_fast_preparation_has_the_vectors_of_the_models_transform_up_to_rounding
 ) -> None:
     transform, model = towers[name]
     image = photograph(size)
-    expected, tensor = transform(image), preparer(transform)(image)
+    expected, tensor = transform(image), Preparation(transform)(image)
     assert len(fast_calls) == 1
     assert (tensor.shape, tensor.dtype) == (expected.shape, torch.float32)
     assert float((tensor - expected).abs().max()) < 3 * LEVEL
@@ -307,7 +308,7 @@ def test_fast_preparation_has_the_vectors_of_the_models_transform_up_to_rounding
 def test_an_image_of_the_models_size_is_not_resampled(towers: dict[str, tuple[Any, Any]]) -> None:
     transform, _ = towers["pocket"]
     image = photograph((64, 64))
-    assert torch.allclose(preparer(transform)(image), transform(image), atol=1e-6)
+    assert torch.allclose(Preparation(transform)(image), transform(image), atol=1e-6)
 
 
 USUAL = open_clip.image_transform(32, is_train=False)
@@ -326,5 +327,5 @@ def test_an_unknown_transform_is_used_itself(name: str, fast_calls: list[tuple[A
     torch.manual_seed(0)
     expected = UNKNOWN[name](image)
     torch.manual_seed(0)
-    assert np.array_equal(preparer(UNKNOWN[name])(image), expected)
+    assert np.array_equal(Preparation(UNKNOWN[name])(image), expected)
     assert not fast_calls
