@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -15,6 +15,7 @@ from pleinair.app.models.pins import require_pins
 from pleinair.app.parts import OwnParts, has_parts, require_parts, split_parts, with_parts
 from pleinair.app.paths import Paths, places
 from pleinair.app.runs.ahead import Ahead, split_runs
+from pleinair.app.runs.at_once import results_of
 from pleinair.app.runs.edits import fit_base, read_base, require_edits
 from pleinair.app.runs.events import OnEvent, has_image
 from pleinair.app.runs.prompts import request_from
@@ -241,20 +242,27 @@ def _require_options(fields: Mapping[str, Any]) -> None:
 def _finish_all(
     runs: Sequence[Run], on_event: OnEvent | None, on_preview: OnPreview | None, parts: OwnParts
 ) -> list[Result]:
-    """Finish the runs of one request: one after the other, or one on each device of the generator."""
-    from pleinair.app.engines import devices_of
-
-    devices = devices_of(read_request(runs[0].request_json).settings)
-    shares = split_runs(runs, len(devices))
+    """Finish the runs of one request, as many at once as the generator has devices."""
+    stop = threading.Event()
 
     def finish_share(share: Sequence[Run]) -> list[Result]:
         ahead = Ahead(share)
-        return [finish(run, on_event, on_preview, ahead=ahead, **parts) for run in share]
+        return [finish(run, on_event, on_preview, ahead=ahead, stop=stop, **parts) for run in share]
 
-    if len(shares) == 1:
-        return finish_share(runs)
-    with ThreadPoolExecutor(len(shares), "runs") as threads:
-        return [result for results in threads.map(finish_share, shares) for result in results]
+    devices, shares = shared_runs(runs)
+    with closing(results_of(shares, finish_share, devices, stop)) as results:
+        return [result for share in results for result in share]
+
+
+def shared_runs(runs: Sequence[Run]) -> tuple[int, list[Sequence[Run]]]:
+    """Return how many devices the runs of one request may use at once, at least 1, and their shares."""
+    from pleinair.app.engines import devices_of
+
+    settings = read_request(runs[0].request_json).settings
+    devices = len(devices_of(settings))
+    if min(devices, len(runs)) <= 1:
+        return 1, [runs]
+    return devices, split_runs(runs, devices, int(settings.generator.arguments.get("batch", 1)))
 
 
 def finish(
@@ -264,13 +272,14 @@ def finish(
     *,
     reopen: bool = False,
     ahead: Ahead | None = None,
+    stop: threading.Event | None = None,
     **parts: Unpack[OwnParts],
 ) -> Result:
     """Work on a run until it ends, or read one that has ended.
 
     Runs of one request that are finished one after the other share forward passes by `ahead`. A run that
-    was submitted with `parts` needs them again. Raises `Busy`, and `BadInput` for parts that are missing or
-    not those of the run.
+    was submitted with `parts` needs them again. Raises `Busy`, `Released` once `stop` is set, after which the
+    next call goes on, and `BadInput` for parts that are missing or not those of the run.
     """
     from pleinair.app.runs.results import result_of
     from pleinair.app.runs.runner import perform
@@ -278,7 +287,9 @@ def finish(
     runs = run_table()
     if run.status in OPEN or (reopen and run.status == "failed"):
         with suppress(Finished, Waiting):  # another process has just worked on it
-            perform(runs, run, home(), on_event, on_preview, reopen=reopen, parts=parts, ahead=ahead)
+            perform(
+                runs, run, home(), on_event, on_preview, reopen=reopen, stop=stop, parts=parts, ahead=ahead
+            )
     return result_of(runs.get(run.id))
 
 

@@ -1,4 +1,4 @@
-"""Execution of a batch in this process, one run after the other; what has an outcome is not run again."""
+"""Execution of a batch in this process, a run on each device; what has an outcome is not run again."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from statistics import median
 from typing import Protocol
 
 from pleinair.app.batch.outcomes import FILES, Entry, Outcomes, Place
 from pleinair.app.batch.plan import Item, Plan
+from pleinair.app.engines import devices_of
 from pleinair.app.paths import Paths
-from pleinair.app.runs.ahead import Ahead
+from pleinair.app.runs.ahead import Ahead, split_runs
+from pleinair.app.runs.at_once import results_of
 from pleinair.app.runs.events import Ended, Event, payloads, read_readable
 from pleinair.app.runs.lease import Released
 from pleinair.app.runs.request import read_request
@@ -42,14 +46,18 @@ class Progress:
     seconds: list[float] = field(default_factory=list)  # that each run of this call took
     errors: list[tuple[int, PleinairError]] = field(default_factory=list)  # of lines without an outcome
     is_interrupted: bool = False
+    at_once: int = 1  # runs at work
 
     @property
     def seconds_left(self) -> float | None:
         """The seconds that the rest takes by the median of this call's runs, None before the first.
 
-        The first run counts only while it is the only one: it loads the models.
+        The first run on each device counts only while there is no other: it loads the models.
         """
-        return (self.total - self.done) * median(self.seconds[1:] or self.seconds) if self.seconds else None
+        if not self.seconds:
+            return None
+        seconds = median(self.seconds[self.at_once :] or self.seconds)
+        return (self.total - self.done) * seconds / self.at_once
 
 
 def left_of(plan: Plan, entries: Collection[Place]) -> list[Item]:
@@ -62,16 +70,27 @@ def left_of(plan: Plan, entries: Collection[Place]) -> list[Item]:
 
 
 class Watch(Protocol):
-    """What is told of a batch at work."""
+    """What is told of a batch at work, from the threads of its runs."""
 
     def begin(self, item: Item, run: Run) -> None:
         """A run begins, or goes on."""
 
-    def event(self, event: Event) -> None:
-        """The run has a new event; called from its threads."""
+    def event(self, run: Run, event: Event) -> None:
+        """A run has a new event."""
 
-    def end(self, item: Item, ending: str, reason: str, seconds: float) -> None:
-        """A run has ended, waits, is busy elsewhere, or could not be executed ("error")."""
+    def end(self, item: Item, run: Run | None, ending: str, reason: str, seconds: float) -> None:
+        """A run has ended, waits or is busy elsewhere, or (None) could not be executed ("error").
+
+        One thread at a time calls this.
+        """
+
+
+@dataclass(frozen=True)
+class _Share:
+    """Images of a row that one device executes in turn."""
+
+    item: Item
+    numbers: Sequence[int]
 
 
 class Batch:
@@ -91,6 +110,7 @@ class Batch:
         self._plan, self._outcomes, self._runs, self._places = plan, outcomes, runs, places
         self._rows = {item.row.key: item.row for item in plan.items}
         self._errors_in_a_row = 0
+        self._lock = threading.Lock()  # of the outcomes, the progress, and the end of a run
         entries = [entry for entry in outcomes.entries.values() if entry["key"] in self._rows]
         self._retried = {entry["run"] for entry in entries if retry and entry["status"] == "failed"}
         stale = {place for entry in entries if (place := self._stale(entry))}
@@ -125,47 +145,67 @@ class Batch:
         return left_of(self._plan, self._outcomes.entries)
 
     def execute(self, watch: Watch, stop: threading.Event, *, stop_on_error: bool = False) -> None:
-        """Execute the rows that are left; an outcome is on disk before the next run begins.
+        """Execute the rows that are left; a run's outcome is on disk before its device begins the next.
 
         Args:
             watch: is told what happens.
-            stop: once set, the run at work is released after its step; the next call goes on from there.
-            stop_on_error: whether a run that failed or was refused is the last one.
+            stop: once set, the runs at work are released after their step; the next call goes on from there.
+            stop_on_error: whether nothing is begun after a run that failed or was refused.
 
         Raises:
             PleinairError: several rows after each other could not be executed, or an outcome not be written.
         """
         os.environ.setdefault("TQDM_DISABLE", "1")  # progress bars of libraries would break the view
-        with self._runs:
-            for item in self.left():
-                endings = self._execute_item(item, watch, stop)
-                if stop.is_set():
-                    self.progress.is_interrupted = True
-                    break
+        has_ended = threading.Event()
+
+        def work(share: _Share) -> None:
+            if not (has_ended.is_set() or stop.is_set()):
+                endings = self._execute_share(share, watch, stop)
                 if stop_on_error and endings.intersection(ERRORS):
-                    break
+                    has_ended.set()
+
+        with self._runs:
+            for devices, items in groupby(self.left(), self._devices):
+                self.progress.at_once = devices
+                shares = [share for item in items for share in self._shares(item, devices)]
+                with closing(results_of(shares, work, devices, stop)) as results:
+                    list(results)
+            self.progress.is_interrupted = stop.is_set()
             self._outcomes.update(self._rows)
 
-    def _execute_item(self, item: Item, watch: Watch, stop: threading.Event) -> set[str]:
-        """Execute the runs of a row; return how they ended.
+    def _devices(self, item: Item) -> int:
+        """Return how many devices the generator of a row may use at once, at least 1."""
+        return max(1, len(devices_of(self._plan.requests[item.kind].settings)))
+
+    def _shares(self, item: Item, devices: int) -> list[_Share]:
+        """Return the images of a row as shares that one device executes in turn."""
+        batch = int(self._plan.requests[item.kind].settings.generator.arguments.get("batch", 1))
+        numbers = range(1, item.num_images + 1)
+        return [_Share(item, share) for share in split_runs(numbers, devices, batch)]
+
+    def _execute_share(self, share: _Share, watch: Watch, stop: threading.Event) -> set[str]:
+        """Execute runs of a row; return how they ended.
 
         Raises the error of a row that could not be executed, if the rows before had one too.
         """
-        endings = set()
+        endings, item = set(), share.item
         try:
-            runs = item.submit(self._runs)
-            ahead = Ahead(runs)
-            for run in runs:
-                number = read_request(run.request_json).number
+            with self._lock:
+                runs = item.submit(self._runs)
+            numbered = [(read_request(run.request_json).number, run) for run in runs]
+            numbered = [(number, run) for number, run in numbered if number in share.numbers]
+            ahead = Ahead([run for _, run in numbered])
+            for number, run in numbered:
                 if (item.row.key, number) not in self._outcomes.entries and not stop.is_set():
                     endings.add(self._execute_run(item, run, number, watch, stop, ahead))
             self._errors_in_a_row = 0
         except PleinairError as error:
-            self.progress.errors.append((item.row.line, error))
-            self._errors_in_a_row += 1
-            watch.end(item, ERROR, str(error), 0.0)
-            if self._errors_in_a_row == MOST_ERRORS:
-                raise
+            with self._lock:
+                self.progress.errors.append((item.row.line, error))
+                self._errors_in_a_row += 1
+                watch.end(item, None, ERROR, str(error), 0.0)
+                if self._errors_in_a_row >= MOST_ERRORS:
+                    raise
             endings.add(ERROR)
         return endings
 
@@ -181,27 +221,31 @@ class Batch:
             except Released:
                 return "released"
             except (Busy, LeaseLost) as error:
-                return self._end(item, "busy", str(error), watch)
-            self.progress.seconds += [time.monotonic() - started] if run.status not in OPEN else []
+                return self._end(item, run, "busy", str(error), watch)
+        seconds = time.monotonic() - started
         if run.status in OPEN:
-            return self._end(item, "waiting", f"`pleinair runs answer {run.id}` answers it", watch)
+            return self._end(item, run, "waiting", f"`pleinair runs answer {run.id}` answers it", watch)
         if has_ended and not all(path.exists() for path in files(run, read_request(run.request_json))):
             _deliver(run, self._places)
         view = view_of(run, self._places)
         row = item.row
         about = {"line": row.line, "id": row.id, "key": row.key, "image": number, "columns": row.columns}
         entry = about | view.model_dump(mode="json")
-        self._outcomes.append(entry)
-        self._count(entry)
-        watch.end(item, view.status, view.reason, time.monotonic() - started)
+        with self._lock:
+            self._outcomes.append(entry)
+            self.progress.seconds += [] if has_ended else [seconds]
+            self._count(entry)
+            watch.end(item, run, view.status, view.reason, seconds)
         return view.status
 
     def _perform(self, run: Run, watch: Watch, stop: threading.Event, ahead: Ahead) -> Run:
         is_retried = run.id in self._retried
+
+        def on_event(event: Event) -> None:
+            watch.event(run, event)
+
         try:
-            return perform(
-                self._runs, run, self._places, watch.event, reopen=is_retried, stop=stop, ahead=ahead
-            )
+            return perform(self._runs, run, self._places, on_event, reopen=is_retried, stop=stop, ahead=ahead)
         except (Finished, Waiting):  # another process has just worked on it
             return self._runs.get(run.id)
         except PleinairError:
@@ -209,10 +253,11 @@ class Batch:
         except Exception as error:  # outside of the steps, whose errors are outcomes
             raise PleinairError(f"run {run.id}: {type(error).__name__}: {error}") from error
 
-    def _end(self, item: Item, ending: str, reason: str, watch: Watch) -> str:
+    def _end(self, item: Item, run: Run, ending: str, reason: str, watch: Watch) -> str:
         """Count a run that has no outcome yet."""
-        self.progress.endings[ending] += 1
-        watch.end(item, ending, reason, 0.0)
+        with self._lock:
+            self.progress.endings[ending] += 1
+            watch.end(item, run, ending, reason, 0.0)
         return ending
 
     def _count(self, entry: Entry) -> None:

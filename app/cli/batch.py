@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,7 +67,7 @@ def batch(
     retry_failed: Retry = False,
     as_json: Json = False,
 ) -> None:
-    """Validate all rows, then execute those without an outcome, one after the other."""
+    """Validate all rows, then execute those without an outcome, one after the other or one on each device."""
     from pleinair.app.api import home, run_table
     from pleinair.app.batch.execute import Batch
     from pleinair.app.batch.outcomes import Outcomes
@@ -216,10 +217,10 @@ class _Lines:
     def begin(self, item: Item, run: Run) -> None:
         """Do nothing: a line tells the end of a run."""
 
-    def event(self, event: Event) -> None:
+    def event(self, run: Run, event: Event) -> None:
         """Do nothing."""
 
-    def end(self, item: Item, ending: str, reason: str, seconds: float) -> None:
+    def end(self, item: Item, run: Run | None, ending: str, reason: str, seconds: float) -> None:
         """Print how a run ended."""
         progress = self._progress
         why = f": {reason}" if CODES.get(ending, 1) else ""
@@ -235,38 +236,49 @@ class _Lines:
 
 
 class _BarAndLines(_Lines):
-    """Progress of a batch as a bar with the run at work, and a line for each run that did not succeed."""
+    """Progress of a batch as a bar with the runs at work, and a line for each run that did not succeed."""
 
     def __init__(self, progress: Progress, bar: Bar) -> None:
         super().__init__(progress)
-        self._bar, self._prompt = bar, ""
+        self._bar, self._lock = bar, threading.Lock()
+        self._prompts, self._activities = dict[str, str](), dict[str, str]()  # of the runs at work
         self._task = bar.add_task("", total=progress.total, completed=progress.done, left="")
 
     def begin(self, item: Item, run: Run) -> None:
         """Show the prompt of a run."""
-        self._prompt = _short(item.row.prompt)
-        self._show("")
+        self._prompts[run.id] = _short(item.row.prompt)
+        self._show(run.id, "")
 
-    def event(self, event: Event) -> None:
+    def event(self, run: Run, event: Event) -> None:
         """Show what a run does."""
         from pleinair.app.runs.events import Progress as StepProgress
         from pleinair.app.runs.events import StepStarted
         from pleinair.app.trace.activity import activity
 
         if isinstance(event.data, StepStarted | StepProgress):
-            self._show(activity(event))
+            self._show(run.id, activity(event))
 
-    def end(self, item: Item, ending: str, reason: str, seconds: float) -> None:
+    def end(self, item: Item, run: Run | None, ending: str, reason: str, seconds: float) -> None:
         """Move the bar, and print an ending that is no success."""
         if CODES.get(ending, 1):
-            super().end(item, ending, reason, seconds)
-        self._show("")
+            super().end(item, run, ending, reason, seconds)
+        self._show(run.id if run else "", None)
 
-    def _show(self, activity: str) -> None:
+    def _show(self, run_id: str, activity: str | None) -> None:
+        """Show the endings and a line for each run at work; None for one that has ended."""
         progress = self._progress
-        endings = ", ".join(f"{count} {ending}" for ending, count in sorted(progress.endings.items()))
-        text = " · ".join(filter(None, (endings, self._prompt, activity)))
-        self._bar.update(self._task, completed=progress.done, left=self.left, description=printable(text))
+        with self._lock:
+            self._activities.pop(run_id, None)
+            if activity is not None:
+                self._activities[run_id] = activity
+            endings = ", ".join(f"{count} {ending}" for ending, count in sorted(progress.endings.items()))
+            runs = [
+                " · ".join(filter(None, (self._prompts[run], text)))
+                for run, text in sorted(self._activities.items())
+            ]
+            lines = [endings, *runs] if len(runs) > 1 else [" · ".join(filter(None, (endings, *runs)))]
+            text = "\n".join(printable(line) for line in lines)
+            self._bar.update(self._task, completed=progress.done, left=self.left, description=text)
 
 
 def _short(prompt: str) -> str:

@@ -1,10 +1,11 @@
-"""Live view of a run on standard error: its steps, ledgers and small images."""
+"""Live view of a run, or of several at once, on standard error: steps, ledgers and small images."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -31,13 +32,53 @@ COLOURS = {"present": "green", "unsure": "yellow", "missing": "red"}
 ENDINGS = {"accepted": "green", "failed": "red", "refused": "red"}  # yellow for all others
 
 
-class LiveView:
-    """Live view of a run: plain lines without a terminal, no images without colours."""
+class Board:
+    """Console of several runs at work: a line with the activity of each, below what is printed."""
 
-    def __init__(self, run: Run, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or new_console(err=True)
+        self._status = self.console.status("Loading")
+        self._activities: dict[str, str] = {}  # by label, rich markup
+        self._lock = threading.Lock()
+        self._shown = ExitStack()
+
+    def __enter__(self) -> Board:
+        self._shown.enter_context(shown_on(self.console))
+        self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._status.stop()
+        self._shown.close()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Hide the activities for a block, which may print to standard output, too."""
+        self._status.stop()  # while it is shown rich redirects standard output to its console
+        try:
+            yield
+        finally:
+            self._status.start()
+
+    def show(self, label: str, activity: str) -> None:
+        """Show what a run does, "" for one that has ended."""
+        with self._lock:
+            self._activities.pop(label, None) if not activity else self._activities.update({label: activity})
+            lines = [f"{label} · {activity}" for label, activity in self._activities.items()]
+            self._status.update("\n".join(lines) or "Loading")
+
+
+class LiveView:
+    """Live view of a run: plain lines without a terminal, no images without colours.
+
+    Where several runs share a `board`, what a view prints is held until `flush`, and there are no previews.
+    """
+
+    def __init__(self, run: Run, console: Console | None = None, board: Board | None = None) -> None:
         from pleinair.app.api import home
 
-        self._console = console or new_console(err=True)
+        self._board, self._held = board, list[Text]()
+        self._console = board.console if board else console or new_console(err=True)
         self._run, self._request = run, read_request(run.request_json)
         self._gallery = Gallery(run.id, self._request, home())
         self._status = self._console.status("Loading")
@@ -46,8 +87,8 @@ class LiveView:
 
     @property
     def on_preview(self) -> OnPreview | None:
-        """Return `preview` if the console can show images, else None."""
-        return self.preview if self._shows_images else None
+        """Return `preview` if the console can show images and has room for them, else None."""
+        return self.preview if self._shows_images and not self._board else None
 
     @property
     def _shows_images(self) -> bool:
@@ -58,13 +99,28 @@ class LiveView:
         for line in option_lines(self._request.prompt_options, self._request.notes):
             self._print(f"[yellow]![/] {_escaped(line)}")
         self._print(f"[dim]run {self._run.id} · {self._request.graph} · seed {self._run.seed}[/]")
-        self._shown.enter_context(shown_on(self._console))
-        self._status.start()
+        if self._board:
+            self._show(self._activity)
+        else:
+            self._shown.enter_context(shown_on(self._console))
+            self._status.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._board:
+            self._board.show(self._label, "")
         self._status.stop()
         self._shown.close()
+
+    @property
+    def _label(self) -> str:
+        return f"seed {self._run.seed}"
+
+    def flush(self) -> None:
+        """Print what is held."""
+        for text in self._held:
+            print_text(self._console, text)
+        self._held.clear()
 
     def event(self, event: Event) -> None:
         """Print an event, or show its activity beside the spinner."""
@@ -93,6 +149,9 @@ class LiveView:
 
     def _show(self, activity: str) -> None:
         self._activity = activity
+        if self._board:
+            self._board.show(self._label, activity)
+            return
         self._status.update(Group(Text.from_markup(activity), self._preview) if self._preview else activity)
 
     def _update(self, step: str, update: StepFinished) -> None:
@@ -118,10 +177,16 @@ class LiveView:
     def _image(self, attempt: Attempt) -> None:
         stored = self._gallery.stored(attempt.picture)
         if stored and self._shows_images:
-            self._console.print(half_blocks(stored.image))
+            self._put(half_blocks(stored.image))
 
     def _print(self, text: str) -> None:
-        print_text(self._console, Text.from_markup(text))
+        self._put(Text.from_markup(text))
+
+    def _put(self, text: Text) -> None:
+        if self._board:
+            self._held.append(text)
+        else:
+            print_text(self._console, text)
 
 
 def _escaped(text: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pleinair.app.runs.store import Run
 from pleinair.app.runs.tables import OPEN
@@ -18,6 +18,8 @@ from pleinair.tools.types import BatchGenerator, Capabilities, GenerateRequest, 
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+_Item = TypeVar("_Item")
 
 
 class Ahead:
@@ -90,7 +92,11 @@ def _key(request: GenerateRequest) -> str:
     return request.model_dump_json()
 
 
-def split_runs(runs: Sequence[Run], devices: int) -> list[Sequence[Run]]:
-    """Split the runs of a request into as many shares, of neighbours, as there are devices; at least one."""
-    size = ceil(len(runs) / max(1, devices))
+def split_runs(runs: Sequence[_Item], devices: int, batch: int = 1) -> list[Sequence[_Item]]:
+    """Split the runs of a request, or their numbers, into shares that one device performs in turn.
+
+    For one device all are one share; for several ones a share has as many as one forward pass makes, so that
+    a device which is done takes the next.
+    """
+    size = min(batch, ceil(len(runs) / devices)) if devices > 1 else len(runs)
     return [runs[start : start + size] for start in range(0, len(runs), size)]

@@ -59,10 +59,10 @@ class Nothing:
     def begin(self, item: Item, run: Run) -> None:
         pass
 
-    def event(self, event: Event) -> None:
+    def event(self, run: Run, event: Event) -> None:
         pass
 
-    def end(self, item: Item, ending: str, reason: str, seconds: float) -> None:
+    def end(self, item: Item, run: Run | None, ending: str, reason: str, seconds: float) -> None:
         pass
 
 
@@ -72,7 +72,7 @@ class Stopping(Nothing):
     def __init__(self, most: int) -> None:
         self.stop, self.left = threading.Event(), most
 
-    def event(self, event: Event) -> None:
+    def event(self, run: Run, event: Event) -> None:
         self.left -= 1
         if self.left == 0:
             self.stop.set()

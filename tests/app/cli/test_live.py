@@ -1,6 +1,8 @@
 """The live view: small images on a terminal with colours, and untrusted text without effect."""
 
 import io
+import re
+import sys
 from typing import Literal
 
 import pytest
@@ -8,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from pleinair.app.api import finish, submit
-from pleinair.app.cli.live import LiveView, activity_text, row_line
+from pleinair.app.cli.live import Board, LiveView, activity_text, row_line
 from pleinair.app.cli.terminal import half_blocks
 from pleinair.app.runs.events import KINDS, Event, Payload, Progress, StepStarted
 from pleinair.app.texts import printable
@@ -131,3 +133,43 @@ def test_evidence_cannot_control_the_terminal() -> None:
 )
 def test_printable(text: str, expected: str) -> None:
     assert printable(text) == expected
+
+
+@pytest.mark.usefixtures("place")
+def test_several_runs_have_a_line_of_activity_each_and_are_printed_in_blocks() -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=60)
+    runs = [submit(f"{name} things", seed=seed) for name, seed in (("two", 1), ("three", 2))]
+    with Board(console) as board:
+        views = [LiveView(run, board=board) for run in runs]
+        for view in views:
+            view.__enter__()
+            assert view.on_preview is None
+        for view, done in zip(views, (3, 5), strict=True):
+            view.event(event(Progress(text="a [b]note"), "draft"))
+            view.event(event(Progress(done=done, total=8), "generate"))
+        console.print(board._status)
+        lines = [line.strip() for line in file.getvalue().splitlines()]
+        assert lines[-2:] == ["⠋ seed 1 · Generating 3/8", "seed 2 · Generating 5/8"]
+        views[0].__exit__()
+        console.print(board._status)
+        assert file.getvalue().splitlines()[-1].strip() == "⠋ seed 2 · Generating 5/8"
+        views[1].__exit__()
+        held = len(file.getvalue())
+        assert "things" not in file.getvalue()
+        for view in reversed(views):
+            view.flush()
+    lines = [re.sub(r"run \S+ · ", "", line) for line in file.getvalue()[held:].splitlines()]
+    assert lines == [
+        *("three things", "pleinair · seed 2", "a [b]note"),
+        *("two things", "pleinair · seed 1", "a [b]note"),
+    ]
+
+
+def test_standard_output_is_free_while_the_activities_are_hidden() -> None:
+    before = sys.stdout
+    with Board(Console(file=io.StringIO(), force_terminal=True)) as board:
+        assert sys.stdout is not before  # rich prints it above the spinner, to standard error
+        with board.paused():
+            assert sys.stdout is before
+    assert sys.stdout is before

@@ -139,6 +139,9 @@ def test_runs_are_split_among_devices() -> None:
         split_runs(runs, 0),
         split_runs(runs, 1),
         split_runs(runs, 2),
-        split_runs(runs[:2], 8),
+        split_runs(runs, 2, batch=2),
+        split_runs(runs, 2, batch=8),
+        split_runs(runs[:2], 8, batch=4),
     ]
-    assert shares == [[runs], [runs], [[0, 1, 2], [3, 4]], [[0], [1]]]
+    pairs, halves = [[0, 1], [2, 3], [4]], [[0, 1, 2], [3, 4]]
+    assert shares == [[runs], [runs], [[run] for run in runs], pairs, halves, [[0], [1]]]

@@ -5,17 +5,23 @@ Both devices are the CPU, in two real processes with a tiny pipeline.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import tiny_pipelines as tiny
+from typer.testing import CliRunner, Result
 
-from pleinair.app.api import draw, enqueue, home, run_table
+from pleinair.app.api import draw, enqueue, home, resume, run_table
+from pleinair.app.batch.outcomes import OUTCOMES
+from pleinair.app.cli.main import app
 from pleinair.app.engines import build_generator, on_device
 from pleinair.app.runs.events import Ended, Event, Progress, StepFinished, payloads, read
 from pleinair.app.runs.owner import Owner
@@ -119,23 +125,6 @@ def test_two_runs_are_drawn_at_once_and_clients_take_turns(settings: dict[str, A
     require_one_image_each(runs)
 
 
-def test_a_killed_process_leaves_its_run_to_the_other_device(
-    settings: dict[str, Any], caplog: pytest.LogCaptureFixture
-) -> None:
-    runs = queued(settings, "a", "b", "c")
-    victim = worker_on(settings, DEVICES[0])
-    victim.greet()
-
-    def kill() -> None:
-        assert victim.pid
-        os.kill(victim.pid, signal.SIGKILL)
-
-    work_off(Meeting(kill))
-    require_one_image_each(runs)
-    assert "goes on with cpu:1: The process of" in caplog.text
-    assert "died while generating: it was ended by SIGKILL" in caplog.text
-
-
 def test_a_cancelled_run_frees_its_device(settings: dict[str, Any]) -> None:
     runs = queued(settings, "a", "b", "c")
 
@@ -160,8 +149,105 @@ def test_the_images_of_a_request_are_shared_by_the_devices(settings: dict[str, A
     alone = draw("a finch", graph="direct", seed=8, overrides=settings | {"generator.devices": ""}).outcome
     assert isinstance(alone, Outcome) and alone.best and results[1].outcome.best
     assert alone.best.picture == results[1].outcome.best.picture
-    for device in DEVICES:
-        worker_on(settings, device).close()
+
+
+def command(name: str, *arguments: str, settings: dict[str, Any]) -> Result:
+    """Execute a command with the settings."""
+    options = [text for key, value in settings.items() for text in ("--set", f"{key}={json.dumps(value)}")]
+    return CliRunner().invoke(app, [name, *arguments, *options])
+
+
+def best_of(sidecar: Path) -> str:
+    """Return the hash of the image of a run."""
+    attempt = json.loads(sidecar.read_text("utf-8"))["attempts"][0]
+    sha256: str = attempt["picture"]["sha256"]
+    return sha256
+
+
+def test_draw_shows_its_images_in_order_and_the_files_are_those_of_one_device(
+    settings: dict[str, Any],
+) -> None:
+    options = ("a finch", "--graph", "direct", "--seed", "7", "--num-images", "3")
+    result = command("draw", *options, "--out", "both", settings=settings)
+    assert result.exit_code == 0, result.output
+    alone = command("draw", *options, "--out", "one", settings=settings | {"generator.devices": ""})
+    assert alone.exit_code == 0, alone.output
+
+    sidecars = [[Path(line) for line in text.splitlines()[1::2]] for text in (result.stdout, alone.stdout)]
+    assert len(sidecars[0]) == 3
+    assert [best_of(path) for path in sidecars[0]] == [best_of(path) for path in sidecars[1]]
+
+    def blocks(text: str) -> list[str]:  # without the runs' ids and seconds
+        return re.findall(r"seed \d+|^draft|^first image|^unchecked", text, re.MULTILINE)
+
+    assert blocks(result.stderr) == blocks(alone.stderr) != []
+
+
+def interrupt_when_two_are_drawn(times: int) -> threading.Thread:
+    """Press Ctrl-C so many times once two runs are at work."""
+
+    def press() -> None:
+        while len([run for run in run_table().newest(9) if steps_of(run.id)]) < 2:
+            time.sleep(0.02)
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    return thread
+
+
+SLOW = ("draw", "a finch", "--graph", "direct", "--num-images", "3", "--num-inference-steps", "400")
+
+
+def test_ctrl_c_ends_the_runs_at_work_and_those_that_wait(settings: dict[str, Any]) -> None:
+    thread = interrupt_when_two_are_drawn(1)
+    result = command(*SLOW, settings=settings)
+    thread.join()
+    assert result.exit_code == 130
+    assert [run.status for run in run_table().newest(3)] == ["cancelled"] * 3
+    assert result.stderr.count("cancelled: you asked it to stop") == 3
+
+
+def test_a_second_ctrl_c_leaves_runs_that_go_on(settings: dict[str, Any]) -> None:
+    thread = interrupt_when_two_are_drawn(2)
+    result = command(*SLOW, settings=settings)
+    thread.join()
+    assert result.exit_code == 130
+    assert "pleinair: stopped at once" in result.stderr
+    left = [run for run in run_table().newest(3) if run.status != "cancelled"]
+    assert {run.status for run in left} == {"queued"}  # not "running": they are released
+    begun = [run for run in left if steps_of(run.id)]
+    assert [run for run in begun if f"`pleinair runs resume {run.id}`" in result.stderr] == begun
+    assert resume(left[0].id).outcome.ending == "unchecked"
+
+
+def test_a_batch_has_a_run_on_each_device_and_the_outcomes_of_one(settings: dict[str, Any]) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "a finch", "seed": 1, "num_images": 2, "num_inference_steps": 200},
+        {"prompt": "a wren", "num_inference_steps": 200},
+        {"prompt": "an owl"},
+    ]
+    Path("rows.jsonl").write_text("\n".join(json.dumps(row | {"graph": "direct"}) for row in rows), "utf-8")
+    thread = interrupt_when_two_are_drawn(1)
+    result = command("batch", "rows.jsonl", "--out", "both", settings=settings)
+    thread.join()
+    assert result.exit_code == 130, result.output
+    assert "0 of 4 images done" in result.stderr
+    assert len(run_table().newest(9)) == 2
+
+    outcomes = []
+    for out, table in (("both", settings), ("one", settings | {"generator.devices": ""})):
+        result = command("batch", "rows.jsonl", "--out", out, settings=table)
+        assert result.exit_code == 0, result.output
+        outcomes.append([json.loads(line) for line in (Path(out) / OUTCOMES).read_text("utf-8").splitlines()])
+        assert "4 of 4 images done: 4 unchecked" in result.stderr
+        assert all(Path(entry["picture"]).is_file() for entry in outcomes[-1])
+    for name in ("line", "image", "seed"):
+        assert [entry[name] for entry in outcomes[0]] == [entry[name] for entry in outcomes[1]]
+    drawn = [[entry["attempts"][0]["image"]["sha256"] for entry in entries] for entries in outcomes]
+    assert drawn[0] == drawn[1] and len(set(drawn[0])) == 4
 
 
 @pytest.mark.parametrize(
@@ -188,3 +274,22 @@ def test_a_worker_executes_as_many_runs_at_once_as_there_are_devices(
     assert runs_at_once() == 1
     monkeypatch.setenv("PLEINAIR_GENERATOR__DEVICES", "cpu:0,cpu:1,cpu:2")
     assert runs_at_once() == 3
+
+
+def test_a_killed_process_leaves_its_run_to_the_other_device(
+    settings: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = queued(settings, "a", "b", "c")
+    victim = worker_on(settings, DEVICES[0])
+    victim.greet()
+
+    def kill() -> None:
+        assert victim.pid
+        os.kill(victim.pid, signal.SIGKILL)
+
+    work_off(Meeting(kill))
+    require_one_image_each(runs)
+    assert "goes on with cpu:1: The process of" in caplog.text
+    assert "died while generating: it was ended by SIGKILL" in caplog.text
+    for device in DEVICES:
+        worker_on(settings, device).close()
