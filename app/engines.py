@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from pleinair.tools.retrieval.dense import IndexRetriever
     from pleinair.tools.retrieval.index import Index
     from pleinair.tools.retrieval.library import Library
+    from pleinair.tools.retrieval.shards import Embedded
     from pleinair.tools.retrieval.threshold import RelativeThreshold
     from pleinair.tools.storage.artifacts import ArtifactStore
 
@@ -435,11 +436,17 @@ def _open_scorer(settings: Settings, places: Paths, on_index: OnProgress) -> Sco
 
 
 def fresh_index(
-    settings: Settings, places: Paths, library: Library, encoder: Encoder, on_index: OnProgress
+    settings: Settings,
+    places: Paths,
+    library: Library,
+    encoder: Encoder,
+    on_index: OnProgress,
+    joined: Embedded | None = None,
 ) -> Index:
     """Open an index, after updating it where it is missing, damaged or older than the library.
 
-    If another run is building it, this waits; `on_index` is then called with 0 and may raise to stop.
+    Vectors that `joined` has are not computed again. If another run is building it, this waits; `on_index` is
+    then called with 0 and may raise to stop.
     """
     from pleinair.tools.retrieval.build import BeingBuilt, build_index
     from pleinair.tools.retrieval.changes import save_stamps
@@ -455,7 +462,7 @@ def fresh_index(
             if index.describes(library) and not index.is_stale(library):
                 break
         with suppress(BeingBuilt):
-            index = build_index(library, encoder, folder, on_index, others=folder.parent)
+            index = build_index(library, encoder, folder, on_index, others=folder.parent, joined=joined)
             save_vocabulary(folder, vocabulary_of(item.caption for item in library.items.values()))
             break
         on_index(0, len(library.items))

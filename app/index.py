@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from pleinair.app.engines import (
@@ -21,18 +22,20 @@ from pleinair.app.engines import (
     read_library,
 )
 from pleinair.app.paths import Paths, places
-from pleinair.app.settings import Settings
+from pleinair.app.settings import POCKET, Settings
 from pleinair.app.texts import counted
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.data_sets.recognise import layouts_of
 from pleinair.tools.retrieval.library import Library, raw_files
 from pleinair.tools.retrieval.walk import RAW
+from pleinair.tools.storage.files import checked_path
 from pleinair.tools.types import Encoder
 
 if TYPE_CHECKING:
     from pleinair.tools.retrieval.calibrate import Calibration
     from pleinair.tools.retrieval.index import Index
     from pleinair.tools.retrieval.readers.folder import Problem
+    from pleinair.tools.retrieval.shards import Embedded
 
 SHOWN = 10  # problems of each kind that are listed; the others are counted
 _OF_ONE_FILE = 3  # problems of a table that are listed among them
@@ -44,20 +47,33 @@ def unwatched(title: str) -> AbstractContextManager[OnProgress]:
 
 
 def bring_up_to_date(
-    settings: Settings, watch: Watch = unwatched, *, calibrated: bool = False, every_problem: bool = False
+    settings: Settings,
+    watch: Watch = unwatched,
+    *,
+    calibrated: bool = False,
+    every_problem: bool = False,
+    merge: Sequence[Path] = (),
 ) -> Iterator[str]:
     """Index new and changed images; yield lines about the index and the files that could not be used.
 
     `watch` shows the progress of each part; no line comes meanwhile. With `calibrated` also calibrate the
-    thresholds by the captions, without setting one; with `every_problem` list all that are recorded. Raises
-    `BadInput` if no image is usable, or no caption for a suggestion, `PleinairError` if the disk is full.
+    thresholds by the captions, without setting one; with `every_problem` list all that are recorded; vectors
+    in shards in the folders `merge` are not computed again. Raises
+    `BadInput` if no image is usable, no caption for a suggestion, or shards do not fit, `PleinairError` if
+    the disk is full.
     """
     from pleinair.tools.retrieval.dense import IndexRetriever
 
     check(settings)
     home = places(settings.paths.home)
     unusable = index_fault(settings, home)
-    library, encoder, index = open_indexed(settings, home, watch)
+    library, encoder = _open(settings, home, watch)
+    joined = None
+    if merge:
+        joined, lines = _joined(settings, home, library, encoder, merge)
+        yield from lines
+    with watch("Indexing images") as on_index:
+        index = fresh_index(settings, home, library, encoder, on_index, joined)
     if unusable:
         yield f"The index was built anew. {unusable}"
     are = "is" if len(index) == 1 else "are"
@@ -89,11 +105,68 @@ def verify_index(settings: Settings, watch: Watch = unwatched) -> Iterator[str]:
 
 def open_indexed(settings: Settings, home: Paths, watch: Watch) -> tuple[Library, Encoder, Index]:
     """Open the library with its index, which is brought up to date; raise as `bring_up_to_date`."""
+    library, encoder = _open(settings, home, watch)
+    with watch("Indexing images") as on_index:
+        return library, encoder, fresh_index(settings, home, library, encoder, on_index)
+
+
+def _open(settings: Settings, home: Paths, watch: Watch) -> tuple[Library, Encoder]:
     with watch("Reading texts in images") as on_read:
         library = read_library(settings, home, on_read)
-    with watch("Indexing images") as on_index:
-        encoder = build_encoder(settings)
-        return library, encoder, fresh_index(settings, home, library, encoder, on_index)
+    return library, build_encoder(settings)
+
+
+def embed_shard(
+    settings: Settings, shard: str, out: str | None = None, watch: Watch = unwatched
+) -> Iterator[str]:
+    """Write the vectors of one of several shares of the library into `out`; yield lines about them.
+
+    Args:
+        settings: with the library and the encoder.
+        shard: `I/N`, such as "1/4" for the first of four shares.
+        out: a folder, which several processes and machines may share; that of the index in the home folder
+            if omitted, where the next index run takes them.
+        watch: shows the progress of each part.
+
+    Raises:
+        BadInput: the share or the folder cannot be used, or the folder has shards of another encoder.
+        PleinairError: the disk is full.
+    """
+    from pleinair.tools.retrieval.build import SHARES
+    from pleinair.tools.retrieval.shares import Share, embed_share
+
+    share = Share.parse(shard)
+    check(settings)
+    home = places(settings.paths.home)
+    index = index_folder(settings, home)
+    folder = index / SHARES if out is None else checked_path(out, "--out").absolute()
+    library, encoder = _open(settings, home, watch)
+    with watch(f"Embedding shard {share}") as on_index:
+        usable, skipped = embed_share(library, encoder, share, folder, index, on_index)
+    others = f"; {skipped} cannot be used" if skipped else ""
+    of_all = f"{usable} of {counted(len(library.items), 'image')} of {library.title}"
+    yield f"Shard {share} is finished: vectors of {of_all} are in {folder}{others}"
+    names = " ".join(map(quote, settings.library.folders or (POCKET,)))
+    merge = "" if out is None else f" --merge {quote(str(folder))}"
+    yield f"`pleinair index {names}{merge}` joins all {share.count} shards when they are finished"
+
+
+def _joined(
+    settings: Settings, home: Paths, library: Library, encoder: Encoder, folders: Sequence[Path]
+) -> tuple[Embedded, list[str]]:
+    """Return the vectors of shards in folders, and lines about what they have; raise as `join_shards`."""
+    from pleinair.tools.retrieval.build import stored_vectors
+    from pleinair.tools.retrieval.shards import join_shards
+
+    joined, damaged = join_shards(folders, encoder.id, library.items, library.max_pixels)
+    lines = [f"{path} is damaged and left out" for path in damaged[:SHOWN]]
+    if (more := len(damaged) - SHOWN) > 0:
+        lines.append(f"and {more} more damaged shards")
+    stored = stored_vectors(library, encoder, index_folder(settings, home), joined)
+    total = len(library.items)
+    done = sum(stored.has(item) for item in library.items.values())
+    rest = f"; embedding the other {total - done}" if done < total else ""
+    return joined, [*lines, f"{done} of {counted(total, 'image')} have vectors{rest}"]
 
 
 def _of_data_sets(library: Library) -> Iterator[str]:

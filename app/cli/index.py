@@ -39,20 +39,63 @@ def index(
         bool,
         typer.Option("--verify", help="Compare the stored index with its checksums, and change nothing."),
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            metavar="I/N",
+            help="Only embed share I of N, such as 1/4, while other processes or machines embed the others; "
+            "the same command continues an interrupted share.",
+        ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder for the vectors of --shard, which all may share; the home folder if omitted, "
+            "where `pleinair index FOLDER` joins them.",
+        ),
+    ] = None,
+    merge: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--merge",
+            metavar="DIR",
+            help="Join the vectors of shards in DIR to the index, and embed what is missing. Repeatable.",
+        ),
+    ] = None,
 ) -> None:
     """Index FOLDER for retrieval; only changed files are read, and an interrupted index continues."""
-    from pleinair.app.index import bring_up_to_date, verify_index
+    from pleinair.app.index import bring_up_to_date, embed_shard, verify_index
     from pleinair.app.settings import assignments, load
+    from pleinair.tools.storage.files import checked_path
 
     with explained():
         settings = load(profile, assignments(setting, {"library.folder": folder}))
-        if verify and (calibrate or problems or caption):
-            raise BadInput("--verify changes nothing, so it takes no --calibrate, --problems or --caption")
+        if verify and (calibrate or problems or caption or shard or merge):
+            others = "--calibrate, --problems, --caption, --shard or --merge"
+            raise BadInput(f"--verify changes nothing, so it takes no {others}")
+        if shard and (calibrate or problems or caption or merge):
+            raise BadInput(
+                "--shard only embeds, so it takes no --calibrate, --problems, --caption or --merge",
+                "Pass them to the `pleinair index` that joins the shards.",
+            )
+        if out and not shard:
+            raise BadInput(f"--out {out!r}: needs --shard I/N", "--merge DIR reads shards.")
         if verify:
             say_all(verify_index(settings, progress_bar))
             return
+        if shard:
+            say_all(embed_shard(settings, shard, out, progress_bar))
+            return
+        folders = [checked_path(each, "--merge").absolute() for each in merge or ()]
         is_stopped = caption and _write_captions(settings, confirmed=yes)
-        say_all(bring_up_to_date(settings, progress_bar, calibrated=calibrate, every_problem=problems))
+        say_all(
+            bring_up_to_date(
+                settings, progress_bar, calibrated=calibrate, every_problem=problems, merge=folders
+            )
+        )
     if is_stopped:
         leave("stopped")
 

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.retrieval.caption_index import CaptionIndex
 from pleinair.tools.retrieval.catalogue import check_vector, write_catalogue
-from pleinair.tools.retrieval.embedding import Embedded, embed_library, load_shards
+from pleinair.tools.retrieval.embedding import embed_library
 from pleinair.tools.retrieval.faiss_index import write_vectors
 from pleinair.tools.retrieval.index import Index
 from pleinair.tools.retrieval.item import Item
@@ -36,13 +36,15 @@ from pleinair.tools.retrieval.manifest import (
     encoder_of,
     save_manifest,
 )
+from pleinair.tools.retrieval.shards import ENDING, Embedded, load_shards
 from pleinair.tools.storage.files import explain, sweep_parts
 from pleinair.tools.types import BadInput, Encoder, NoLibrary
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_BATCH = 64  # images embedded at a time, and lost at most if a build is killed
+BATCH = 64  # images embedded at a time, and lost at most if a build is killed
+SHARES = "shares"  # folder in that of an index, for shares of the library that other processes embed
 _WORDS = 1  # raised when the words of the same captions are others
 _OURS = re.compile(r"(vectors|catalogue|words)-[0-9a-f]{16}")
 
@@ -57,14 +59,16 @@ def build_index(
     folder: str | Path,
     on_progress: Callable[[int, int], None] = no_callback,
     *,
-    batch_size: int = _BATCH,
+    batch_size: int = BATCH,
     others: Path | None = None,
+    joined: Embedded | None = None,
 ) -> Index:
     """Update the index in `folder` to the library and open it.
 
     Only new and changed files are embedded, removed ones are dropped, and images that cannot be read are
     skipped and listed. Vectors of the same images are taken from the indexes below `others`, such as that of
-    a library before it was moved. `on_progress(done, total)` counts images and may raise to stop. Raise
+    a library before it was moved, from `joined`, and from the shares in the index's folder, which are then
+    removed. `on_progress(done, total)` counts images and may raise to stop. Raise
     `BeingBuilt` if another process builds this index, `NoLibrary` if no image is usable, `DiskFull` if the
     disk is; an earlier index stays.
     """
@@ -81,7 +85,7 @@ def build_index(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=0):
-            _update(library, encoder, folder, on_progress, batch_size, others)
+            _update(library, encoder, folder, on_progress, batch_size, others, joined)
     except Timeout:
         raise BeingBuilt(f"Another process is building the index in {folder}.", "Wait for it.") from None
     return Index.open(folder, encoder)
@@ -94,19 +98,33 @@ def _update(
     on_progress: Callable[[int, int], None],
     size: int,
     others: Path | None,
+    joined: Embedded | None,
 ) -> None:
     shards = folder / "shards"
     for place in (folder, shards):
         sweep_parts(place, older_than=0)  # the lock excludes other writers
-    earlier = _open_usable(folder, encoder)
-    embedded = _embedded(earlier, library.max_pixels)
-    load_shards(shards, encoder.id, embedded)
+    earlier, shares = _open_usable(folder, encoder), list((folder / SHARES).glob(f"*{ENDING}"))
+    embedded = stored_vectors(library, encoder, folder, joined)
     for other in _indexes(others, encoder) if others and any(_new_items(library, embedded)) else ():
         _take_over(other, library, embedded)
     embed_library(library, encoder, embedded, shards, batch_size=size, on_progress=on_progress)
     words = earlier.manifest.words if earlier else ""
     write_index(folder, library, encoder.id, embedded.files, embedded.vectors, words)
     shutil.rmtree(shards, ignore_errors=True)
+    for path in shares:  # not the folder: another process may be writing into it
+        path.unlink(missing_ok=True)
+
+
+def stored_vectors(
+    library: Library, encoder: Encoder, folder: Path, joined: Embedded | None = None
+) -> Embedded:
+    """Return what the index in a folder, the shares there and `joined` have of a library."""
+    embedded = _embedded(_open_usable(folder, encoder), library.max_pixels)
+    for place in ("shards", SHARES):
+        embedded.join(load_shards(folder / place, encoder.id, library.max_pixels), library.items)
+    if joined:
+        embedded.join(joined, library.items)
+    return embedded
 
 
 def _open_usable(folder: Path, encoder: Encoder) -> Index | None:

@@ -9,18 +9,14 @@ again, whatever the file is called now. Not covered: encoders whose vectors depe
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import os
-import zipfile
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, MutableMapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 
@@ -30,12 +26,11 @@ from pleinair.tools.images.reading import BadPicture, is_blank
 from pleinair.tools.images.sandbox import TOGETHER, Read, read_many
 from pleinair.tools.retrieval.item import Item
 from pleinair.tools.retrieval.library import Library
-from pleinair.tools.retrieval.manifest import READING, File, Skipped
-from pleinair.tools.storage.files import write_whole
+from pleinair.tools.retrieval.manifest import File, Skipped
+from pleinair.tools.retrieval.shards import Embedded, write_shard
 from pleinair.tools.types import Encoder, ModelFault
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from PIL.Image import Image
 
     from pleinair.tools.types import Vectors
@@ -47,21 +42,6 @@ _READERS = (os.cpu_count() or 1) + 1  # threads that read ahead: one a process t
 _TOGETHER_BYTES = 512 * 1024  # of the files that one thread reads together
 # Images come reduced to this many times the encoder's own size at least: see evals/LOG.md
 _FINER = 1.5
-
-
-@dataclass
-class Embedded:
-    """Vectors by the SHA-256 of their files, and the files by library id, skipped ones included."""
-
-    vectors: MutableMapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    files: dict[str, File] = field(default_factory=dict)
-
-    def file(self, item: Item) -> File | None:
-        """Return the file of an item whose size and time have not changed."""
-        file = self.files.get(item.id)
-        if file is None or file.stamp != item.stamp or not file.sha256:
-            return None
-        return file if isinstance(file, Skipped) or file.sha256 in self.vectors else None
 
 
 @dataclass
@@ -99,29 +79,24 @@ def embed_library(
     Raise `ModelFault` if the encoder's rows are not one finite unit vector an image.
     """
     total = len(library.items)
-    batch = _Batch()
+    batch, contents = _Batch(), {file.sha256: file for file in embedded.files.values() if file.width}
     options = ReadOptions(round(_FINER * getattr(encoder, "image_side", 0)), library.max_pixels)
     with closing(_read_ahead(library, embedded, options, batch_size)) as reads:
         for done, read in enumerate(reads, start=1):
             check_deadline()
             if read is not None:
                 file, image = read
+                if image is None:
+                    file = _described(file, contents)
                 embedded.files[file.id] = file
+                contents.setdefault(file.sha256, file)
                 batch.add(file, image, embedded)
             if batch.is_full(batch_size):
-                _finish(batch, encoder, embedded, shards)
+                _finish(batch, encoder, embedded, shards, library.max_pixels)
                 batch = _Batch()
                 on_progress(done, total)
-    _finish(batch, encoder, embedded, shards)
+    _finish(batch, encoder, embedded, shards, library.max_pixels)
     on_progress(total, total)
-
-
-def load_shards(shards: Path, encoder_id: str, embedded: Embedded) -> None:
-    """Add the batches of an unfinished build by the same encoder; others are ignored."""
-    for path in sorted(shards.glob("*.npz")):
-        for file, vector in _read_shard(path, encoder_id):
-            embedded.files[file.id] = file
-            embedded.vectors[file.sha256] = vector
 
 
 def _read_ahead(
@@ -202,7 +177,15 @@ def _usable(file: File, read: Read | BadPicture) -> _Read:
     return file.model_copy(update={"notes": notes, "width": width, "height": height}), read.image
 
 
-def _finish(batch: _Batch, encoder: Encoder, embedded: Embedded, shards: Path) -> None:
+def _described(file: File, contents: Mapping[str, File]) -> File:
+    """Return a file that was not decoded with what is known of another one with the same content."""
+    same = contents.get(file.sha256)
+    if isinstance(file, Skipped) or same is None or isinstance(same, Skipped):
+        return file
+    return file.model_copy(update={"notes": same.notes, "width": same.width, "height": same.height})
+
+
+def _finish(batch: _Batch, encoder: Encoder, embedded: Embedded, shards: Path, max_pixels: int) -> None:
     if not batch.images:
         return
     vectors = _encode(encoder, list(batch.images.values()))
@@ -210,8 +193,9 @@ def _finish(batch: _Batch, encoder: Encoder, embedded: Embedded, shards: Path) -
     if earlier.shape != vectors[0].shape:
         shapes = f"{earlier.shape} earlier and {vectors[0].shape} now"
         raise ModelFault(f"Encoder `{encoder.id}` returned vectors {shapes}: new weights need a new id.")
-    _write_shard(shards / f"{uuid4().hex}.npz", encoder.id, batch, vectors)
-    embedded.vectors.update(zip(batch.images, vectors, strict=True))
+    new = dict(zip(batch.images, vectors, strict=True))
+    write_shard(shards, encoder.id, max_pixels, batch.files, new)
+    embedded.vectors.update(new)
 
 
 def _encode(encoder: Encoder, images: list[Image]) -> Vectors:
@@ -221,26 +205,3 @@ def _encode(encoder: Encoder, images: list[Image]) -> Vectors:
     if not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):  # false for NaN too
         raise ModelFault(f"Encoder `{encoder.id}` returned vectors that are not finite and of length 1.")
     return vectors
-
-
-def _write_shard(path: Path, encoder_id: str, batch: _Batch, vectors: Vectors) -> None:
-    rows = list(batch.images)
-    files = [(rows.index(file.sha256), file.model_dump()) for file in batch.files]
-    about = json.dumps({"encoder": encoder_id, "reading": READING, "files": files}).encode()
-    data = io.BytesIO()
-    np.savez(data, vectors=vectors, about=np.frombuffer(about, np.uint8))
-    write_whole(
-        path, data.getvalue(), durable=False
-    )  # a power cut costs the last batches' work, nothing else
-
-
-def _read_shard(path: Path, encoder_id: str) -> Iterator[tuple[File, NDArray[np.float32]]]:
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as shard:  # a pickle is code
-            vectors, about = shard["vectors"], json.loads(shard["about"].tobytes())
-        if (about["encoder"], about["reading"]) != (encoder_id, READING):
-            return
-        files = [(File.model_validate(file), vectors[row]) for row, file in about["files"]]
-    except (OSError, ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile):
-        return  # a damaged shard costs one batch of work, nothing else
-    yield from files
