@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pleinair.tools.retrieval.calibrate import Calibration
+    from pleinair.tools.retrieval.changes import LibraryChanges
     from pleinair.tools.retrieval.compose import Dense
     from pleinair.tools.retrieval.dense import IndexRetriever
     from pleinair.tools.retrieval.index import Index
@@ -410,12 +411,15 @@ def _dense_retriever(
 ) -> IndexRetriever:
     """Open the library, with an index of its images under the encoder."""
     from pleinair.tools.retrieval.dense import IndexRetriever
+    from pleinair.tools.retrieval.library import Library
 
     library = opened() if opened else open_library(settings, places, on_index)
     encoder = started(build_encoder(settings), on_index)
     if (training := training_of(encoder)) and not training.is_free:
         require_generator(training, sampling_capabilities(settings), settings.image.negative_prompt or "")
     index = fresh_index(settings, places, library, encoder, on_index)
+    if _is_replaced(library, index):
+        library = Library.of_catalogue(index.catalogue, places.cache / "libraries")
     return IndexRetriever(library, index, encoder, places.cache / "texts.sqlite")
 
 
@@ -459,7 +463,7 @@ def fresh_index(
     while True:
         with suppress(BadInput):
             index = Index.open(folder, encoder)
-            if index.describes(library) and not index.is_stale(library):
+            if _is_replaced(library, index) or (index.describes(library) and not index.is_stale(library)):
                 break
         with suppress(BeingBuilt):
             index = build_index(library, encoder, folder, on_index, others=folder.parent, joined=joined)
@@ -470,6 +474,14 @@ def fresh_index(
     if library.catalogue is None:
         save_stamps(folder, index.manifest.catalogue, library.stamps)
     return index
+
+
+def _is_replaced(library: Library, index: Index) -> bool:
+    """Return whether an index is a newer one than that from whose catalogue a library was opened."""
+    catalogue = library.catalogue
+    return bool(
+        catalogue and catalogue.path.parent == index.folder and catalogue.path != index.catalogue.path
+    )
 
 
 def index_fault(settings: Settings, places: Paths) -> str:
@@ -491,9 +503,13 @@ def open_library(settings: Settings, places: Paths, on_progress: OnProgress = no
 
     Raise `BadInput` if none is set, or it has no images.
     """
+    return _current_library(settings, places) or read_library(settings, places, on_progress)
+
+
+def _current_library(settings: Settings, places: Paths) -> Library | None:
     from pleinair.tools.retrieval.changes import current_library
 
-    library = current_library(
+    return current_library(
         index_folder(settings, places),
         library_folders(settings, places),
         readers=settings.library.readers,
@@ -501,7 +517,39 @@ def open_library(settings: Settings, places: Paths, on_progress: OnProgress = no
         captions=places.captions,
         max_pixels=settings.library.max_pixels,
     )
-    return library or read_library(settings, places, on_progress)
+
+
+def has_changed(settings: Settings, places: Paths) -> bool:
+    """Return whether a library was indexed and has changed since, as far as a run notices."""
+    if not index_exists(settings, places) or _current_library(settings, places):
+        return False
+    return bool(library_changes(settings, places))
+
+
+def library_changes(
+    settings: Settings, places: Paths, on_pause: Callable[[], None] = no_callback
+) -> LibraryChanges:
+    """Compare the library of the settings with its index, as `find_changes` does; raise as that does."""
+    from pleinair.tools.retrieval.changes import find_changes
+
+    folders = library_folders(settings, places)
+    captions = places.captions
+    return find_changes(index_folder(settings, places), folders, captions=captions, on_pause=on_pause)
+
+
+def stored_library(settings: Settings, places: Paths, on_progress: OnProgress = no_callback) -> Library:
+    """Open the library as it was when it was indexed, in constant time; one that never was by `read_library`.
+
+    Raise as `open_library`.
+    """
+    from pleinair.tools.retrieval.changes import stored_catalogue
+    from pleinair.tools.retrieval.library import Library
+
+    library_folders(settings, places)
+    catalogue = stored_catalogue(index_folder(settings, places))
+    if catalogue is None:
+        return read_library(settings, places, on_progress)
+    return Library.of_catalogue(catalogue, places.cache / "libraries")
 
 
 def read_library(settings: Settings, places: Paths, on_progress: OnProgress = no_callback) -> Library:

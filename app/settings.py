@@ -62,6 +62,7 @@ REQUEST = "the request"  # origin of what a command or a call sets
 
 DEFAULT = "pocket"
 POCKET = "pocket"  # the library that is generated on first use
+WATCH = 5.0
 _PREFIX = "PLEINAIR_"
 _OUTSIDE = {"PLEINAIR_HOME", "PLEINAIR_SERVE_TOKEN", VARIABLE}  # no keys of the settings
 _RENAMED = {  # keys that changed their name, accepted with a warning until 1.0
@@ -114,6 +115,9 @@ class LibraryChoice(Value):
     max_pixels: int = Field(
         default=MAX_PIXELS, ge=10**6, le=10**9, exclude_if=MAX_PIXELS.__eq__
     )  # of a file, at 9 bytes each
+    watch: float = Field(
+        default=WATCH, ge=0, le=86_400, exclude_if=WATCH.__eq__
+    )  # seconds between two looks of `serve` for changes, more for a large library; 0: none
 
     @property
     def folders(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """A job on the library in a process of its own, one at a time: index a folder, or look for duplicates.
 
-What lasts is on disk: a job goes on when the page is closed or the server stops, and is shown again after.
-The process holds a file lock, by which others see that it lives.
+What lasts is on disk: a job that a person has started goes on when the page is closed or the server stops,
+and is shown again after. The process holds a file lock, by which others see that it lives.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from pleinair.tools.types import BadInput, Cancelled, PleinairError, Value
 T = TypeVar("T", bound=Value)
 Kind = Literal["index", "duplicates"]
 STEP = 0.2  # seconds between two writes of the progress
+_NICE = 10  # of a job that nobody waits for
 MOST_SKIPPED = 500  # files that are listed
 FOLDER, LOCK, REQUEST, PROGRESS, RESULT, STOP = (
     "library-job", "lock", "request.json", "progress.json", "result.json", "stop"
@@ -40,6 +41,7 @@ class JobRequest(Value):
     kind: Kind
     folder: str = ""  # to index; "": the configured library
     started: float  # seconds since the epoch
+    is_automatic: bool = False  # started by the server, with less of the processor's time
 
 
 class Progress(Value):
@@ -91,8 +93,10 @@ def current(places: Paths) -> Job | None:
     return Job(request=request, is_running=is_running, progress=progress or Progress(), result=result)
 
 
-def start(places: Paths, kind: Kind, folder: str = "") -> None:
-    """Start a job; raise `Busy` if one is running, `BadInput` for a folder that is none."""
+def start(
+    places: Paths, kind: Kind, folder: str = "", *, is_automatic: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start a job and return its process; raise `Busy` if one runs, `BadInput` for a folder that is none."""
     path = str(_checked_folder(folder)) if folder.strip() else ""
     home = places.home / FOLDER
     home.mkdir(parents=True, exist_ok=True)
@@ -103,7 +107,7 @@ def start(places: Paths, kind: Kind, folder: str = "") -> None:
             raise Busy("A job on the library is running.", "Wait for it, or stop it.") from None
         for name in (PROGRESS, RESULT, STOP):
             (home / name).unlink(missing_ok=True)
-        request = JobRequest(kind=kind, folder=path, started=time.time())
+        request = JobRequest(kind=kind, folder=path, started=time.time(), is_automatic=is_automatic)
         write_whole(home / REQUEST, request.model_dump_json().encode())
         process = subprocess.Popen(
             [sys.executable, "-m", "pleinair.app.library.job", str(places.home)],
@@ -113,6 +117,7 @@ def start(places: Paths, kind: Kind, folder: str = "") -> None:
             start_new_session=True,  # Ctrl-C in the server's terminal does not end it
         )
     threading.Thread(target=process.wait, daemon=True).start()  # so that no zombie stays
+    return process
 
 
 def stop(places: Paths) -> None:
@@ -181,6 +186,8 @@ def perform(places: Paths) -> None:
     folder = places.home / FOLDER
     try:
         request = JobRequest.model_validate_json((folder / REQUEST).read_bytes())
+        if request.is_automatic:
+            os.nice(_NICE)
         settings = load(overrides={"library.folder": request.folder} if request.folder else None)
         do = _index if request.kind == "index" else _look_for_duplicates
         result = do(settings, places, lambda title: nullcontext(_Report(folder, title)))

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from pleinair.app.engines import OnProgress, index_folder, open_corpus, open_library
-from pleinair.app.library.catalogue import Catalogue
+from pleinair.app.engines import OnProgress, index_folder, open_corpus, open_library, stored_library
+from pleinair.app.library.image_list import ImageList
 from pleinair.app.paths import Paths
 from pleinair.app.settings import Settings
-from pleinair.app.texts import counted
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.locks import Once
 from pleinair.tools.retrieval.compose import LEXICAL, compose, threshold_of
@@ -25,16 +22,16 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from pleinair.tools.retrieval.dense import IndexRetriever
+    from pleinair.tools.retrieval.library import Library
 
 By = Literal["words", "image", "like"]
 MAX_QUERY = 2000  # characters
 MOST_OPEN = 4  # libraries that a server remembers
-IndexState = Literal["ready", "missing", "stale"]
 REMEDY = "Index it under Library → Index, or with `pleinair index`."
 
 
 class NotIndexed(BadInput):
-    """The index is missing or older than the library, and a page does not build it by itself."""
+    """There is no index, and a page does not build it by itself."""
 
 
 class SearchHit(Value):
@@ -68,7 +65,8 @@ class OpenLibrary:
     Args:
         settings: with the library, the encoder and the retrieval.
         places: of the home.
-        builds_index: whether a search brings the index up to date; if not, it raises `NotIndexed`.
+        builds_index: whether the index is brought up to date first; if not, the library is as it was when it
+            was indexed, and a search raises `NotIndexed` where it never was.
         on_progress: receives images read or indexed, and their number.
     """
 
@@ -81,36 +79,31 @@ class OpenLibrary:
         on_progress: OnProgress = no_callback,
     ) -> None:
         self.settings, self._places, self._builds_index = settings, places, builds_index
-        self.read_at = time.time()
-        self._catalogue = Once(lambda: Catalogue(open_library(settings, places, on_progress)))
-        self._corpus = open_corpus(settings, places, on_progress, lambda: self.catalogue.library)
+        opened = open_library if builds_index else stored_library
+        self._library = Once(lambda: opened(settings, places, on_progress))
+        self._list = Once(lambda: ImageList(self.library))
+        self._corpus = open_corpus(settings, places, on_progress, lambda: self.library)
         self._retriever = Once[Retriever](lambda: compose(self._corpus.options, self._corpus))
 
     @property
-    def catalogue(self) -> Catalogue:
-        """Return the contents; raise `BadInput` where no library is set, or it has no images."""
-        return self._catalogue()
+    def library(self) -> Library:
+        """Return the library; raise `BadInput` where none is set, or it has no images."""
+        return self._library()
+
+    @property
+    def images(self) -> ImageList:
+        """Return the list of the images; raise as `library` does."""
+        return self._list()
 
     @property
     def index(self) -> Path:
         """Return the folder of the index."""
         return index_folder(self.settings, self._places)
 
-    @cached_property
-    def index_state(self) -> IndexState:
-        """Return whether the index has the present images."""
-        from pleinair.tools.retrieval.catalogue import open_catalogue
-        from pleinair.tools.retrieval.manifest import load_manifest
-
-        library = self.catalogue.library
-        try:
-            manifest = load_manifest(self.index)
-            if manifest.library == library.digest:
-                return "ready"
-            stamps = open_catalogue(self.index / manifest.catalogue).stamps()
-        except BadInput:
-            return "missing"
-        return "ready" if {item.id: item.stamp for item in library.items.values()} == stamps else "stale"
+    @property
+    def is_indexed(self) -> bool:
+        """Return whether the library was opened from its index; raise as `library` does."""
+        return self.library.catalogue is not None
 
     def search(self, words: str, k: int) -> SearchResult:
         """Search by words, as the loop searches for a concept; raise `BadInput` for unusable ones."""
@@ -130,7 +123,7 @@ class OpenLibrary:
 
     def search_like(self, id: str, k: int) -> SearchResult:
         """Search for images like one of the library; raise `NotFound` for an unknown id."""
-        self.catalogue.get(id)
+        self.images.get(id)
 
         def search() -> Sequence[Hit]:
             try:
@@ -154,7 +147,7 @@ class OpenLibrary:
             SearchHit(
                 hit=hit,
                 accepted=None if threshold is None else is_match(hit, threshold),
-                file=self.catalogue.library.location(hit.id),
+                file=self.library.location(hit.id),
             )
             for hit in retrieval.hits
         )
@@ -172,13 +165,8 @@ class OpenLibrary:
     def _require_index(self, *, by_words: bool = True) -> None:
         """Raise `NotIndexed` where a search would have to index first."""
         is_lexical = by_words and self.settings.retrieval.method == LEXICAL
-        if self._builds_index or is_lexical:
-            return
-        if self.index_state == "missing":
-            raise NotIndexed(f"The library {self.catalogue.library.title} is not indexed yet.", REMEDY)
-        if self.index_state == "stale":
-            images = counted(len(self.catalogue), "image")
-            raise NotIndexed(f"The library has changed since it was indexed; it has {images} now.", REMEDY)
+        if not (self._builds_index or is_lexical or self.is_indexed):
+            raise NotIndexed(f"The library {self.library.title} is not indexed yet.", REMEDY)
 
 
 class Libraries:
@@ -203,6 +191,6 @@ class Libraries:
             return library
 
     def forget(self) -> None:
-        """Read the folders again when a library is next used."""
+        """Read the folders again of a library that is not indexed when it is next used."""
         with self._lock:
             self._opened.clear()

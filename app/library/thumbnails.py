@@ -8,7 +8,7 @@ from typing import Literal
 
 from PIL import Image
 
-from pleinair.app.library.catalogue import Catalogue
+from pleinair.app.library.image_list import ImageList
 from pleinair.app.paths import Paths
 from pleinair.app.storyboard.gallery import SMALL
 from pleinair.tools.images.reading import BadPicture
@@ -20,16 +20,16 @@ SIDES: dict[str, int] = {"small": 320, "large": 1024}  # pixels at most
 QUALITY = 82
 
 
-def thumbnail(catalogue: Catalogue, key: str, size: Size, places: Paths) -> bytes | None:
+def thumbnail(images: ImageList, key: str, size: Size, places: Paths) -> bytes | None:
     """Return an image of the library as WebP by its key; None for an unknown key or an unreadable file."""
-    item = catalogue.by_key(key)
+    item = images.by_key(key)
     if item is None:
         return None
     path = places.cache / "thumbnails" / size / key[:2] / f"{key}.webp"
     with suppress(OSError):
         return path.read_bytes()
     try:
-        data = _encoded(catalogue.library.picture(item.id, SIDES[size]), SIDES[size])
+        data = _encoded(images.library.picture(item.id, SIDES[size]), SIDES[size])
     except BadPicture:
         return None
     with suppress(PleinairError, OSError):  # of a full disk; then it is decoded again

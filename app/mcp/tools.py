@@ -12,7 +12,7 @@ from pathlib import Path
 from mcp_types import CallToolResult, ContentBlock
 
 from pleinair.app import api
-from pleinair.app.engines import check
+from pleinair.app.engines import check, has_changed
 from pleinair.app.library.opened import OpenLibrary, SearchResult
 from pleinair.app.mcp import arguments
 from pleinair.app.mcp.access import Access
@@ -147,13 +147,16 @@ def search_library(call: arguments.SearchLibrary, access: Access) -> CallToolRes
     content: list[ContentBlock] = []
     for number, each in enumerate(found.hits, 1):
         with suppress(PleinairError):  # a file that has been moved or damaged
-            image = library.catalogue.library.picture(each.hit.id, SMALL)
+            image = library.library.picture(each.hit.id, SMALL)
             content += [text_block(f"{number}: {each.hit.id}"), small_preview(image)]
     values = found.model_dump(mode="json")
     if not access.files:
         for hit in values["hits"]:
             del hit["file"]
-    return shown_result(_search_lines(found), values, content)
+    lines = _search_lines(found)
+    if has_changed(settings, api.home()):
+        lines.append("The library has changed since it was indexed; `pleinair index` brings it up to date.")
+    return shown_result(lines, values, content)
 
 
 def _search_lines(found: SearchResult) -> list[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pleinair.app.library.catalogue import id_key
 from pleinair.app.paths import Paths
+from pleinair.tools.retrieval.item import id_key
 from pleinair.tools.types import Hit
 
 SERVED = "/runs/{run}/images/{sha256}.png"  # of `pleinair serve`

@@ -9,7 +9,6 @@ from pathlib import PurePosixPath
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.agent.select import find_retrieval
 from pleinair.app.chat.threads import Threads
-from pleinair.app.library.catalogue import id_key
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import has_image
 from pleinair.app.runs.facts import is_by_program
@@ -17,6 +16,7 @@ from pleinair.app.runs.store import ACCEPT, CANCEL, Run
 from pleinair.app.runs.tables import OPEN, QUEUED, RUNNING, WAITING
 from pleinair.app.storyboard.words import link
 from pleinair.app.trace.trace import license_text, score_text
+from pleinair.tools.retrieval.item import id_key
 from pleinair.tools.types import Concept, Hit, Reference, Retrieval
 
 HIT, IMAGE, NONE = "hit:", "image:", "none"  # what a choice begins with, or is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -14,10 +15,11 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sse_starlette import ServerSentEvent
 
 from pleinair.app.chat.threads import Threads
+from pleinair.app.engines import index_folder
 from pleinair.app.library import job as jobs
-from pleinair.app.library.catalogue import MAX_WORDS, Catalogue
 from pleinair.app.library.duplicates import stored_duplicates
 from pleinair.app.library.gaps import day, gaps_of, looked_for
+from pleinair.app.library.image_list import MAX_WORDS, ImageList
 from pleinair.app.library.opened import MAX_QUERY, OpenLibrary, SearchResult
 from pleinair.app.library.thumbnails import Size, thumbnail
 from pleinair.app.runs.store import Busy
@@ -28,8 +30,10 @@ from pleinair.app.server.uploads import stored, uploads
 from pleinair.app.settings import load
 from pleinair.app.trace.trace import score_text
 from pleinair.tools.images.reading import read_picture
-from pleinair.tools.retrieval.licenses import Licenses
+from pleinair.tools.retrieval.changes import stored_catalogue
+from pleinair.tools.retrieval.licenses import Licenses, is_free
 from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.storage.files import stamp_of
 from pleinair.tools.types import BadInput, NotFound, PleinairError
 
 PAGE = 60  # images on a page
@@ -39,7 +43,8 @@ MOST_CHECKED = 30  # gaps that are searched for again in one request
 MOST_RUNS = 12  # of an image that are listed
 MOST_HITS = 96
 LIKE = 8  # images like another one on its page
-POLL = 0.25  # seconds between two looks at a job
+POLL = 0.25  # seconds between two looks at a job,
+LOOK = 1.0  # and at what the monitor of the library has seen
 router = APIRouter()
 Number = Annotated[int, Query(ge=1, le=1_000_000)]
 Id = Annotated[str, Query(max_length=4096)]
@@ -55,23 +60,55 @@ def contents(
 ) -> HTMLResponse:
     """List the images of the library, filtered by their captions and licenses."""
     values: dict[str, Any] = {"words": words, "licenses": licenses, "page": page, "shown": None}
+    site = site_of(request)
     try:
         library = _library(request)
-        catalogue, state = library.catalogue, library.index_state
+        shown = library.images.page(words, licenses, (page - 1) * PAGE, PAGE)
     except PleinairError as error:
         return _page(request, "library.html", **values, error=error)
-    shown = catalogue.page(words, licenses, (page - 1) * PAGE, PAGE)
-    values |= {"shown": shown, "catalogue": catalogue, "state": state, "pages": -(-shown.total // PAGE) or 1}
-    values["read_at"] = datetime.fromtimestamp(library.read_at).astimezone()
+    values |= {"shown": shown, "images": library.images, "pages": -(-shown.total // PAGE) or 1}
     values["address"] = f"/library?{urlencode({'words': words, 'licenses': licenses})}"
+    values |= _state(site, library.library.catalogue.path.name if library.library.catalogue else "")
     return _page(request, "library.html", **values, error=None)
 
 
 @router.post("/library/read")
 def read_again(request: Request) -> Response:
-    """Read the folders of the library again when it is next shown."""
+    """Compare the library with its index now, or read the folders of one that is not indexed again."""
     site_of(request).libraries.forget()
+    site_of(request).monitor.look(indexes=False)
     return RedirectResponse("/library", status_code=303)
+
+
+@router.get("/library/changes/feed")
+async def changes(request: Request, shown: Annotated[str, Query(alias="list", max_length=64)]) -> Response:
+    """Send how the library's folders differ from its index whenever that changes.
+
+    `list` is the file name of the catalogue whose images the page lists.
+    """
+    return streamed(_changes(site_of(request), shown, request.headers.get(LAST_ID, "")))
+
+
+async def _changes(site: Site, shown: str, last: str) -> AsyncGenerator[ServerSentEvent]:
+    while not site.watcher.is_closed:
+        text = site.render("library_state.html", **await run_in_threadpool(_state, site, shown))
+        if text != last:
+            last = text
+            yield ServerSentEvent(text)
+        await asyncio.sleep(LOOK)
+
+
+def _state(site: Site, shown: str) -> dict[str, Any]:
+    """Return how the library's folders differ from its index, for a page that lists a catalogue's images."""
+    job, indexed, is_outdated = jobs.current(site.places), None, False
+    with suppress(PleinairError):
+        folder = index_folder(load(), site.places)
+        if (catalogue := stored_catalogue(folder)) and (stamp := stamp_of(catalogue.path)):
+            indexed = datetime.fromtimestamp(stamp[1] / 1e9).astimezone()
+            is_outdated = shown != catalogue.path.name
+    is_indexing = bool(job and job.is_running and job.request.kind == "index")
+    values = {"list": shown, "indexed": indexed, "is_outdated": is_outdated}
+    return values | {"state": site.monitor.state, "progress": job.progress if job and is_indexing else None}
 
 
 @router.get("/library/search")
@@ -85,19 +122,19 @@ def search(
 ) -> HTMLResponse:
     """Search by words, by an image of the library, by an input image, or by an image of a run."""
     example = {name: text for name, text in (("like", like), ("image", image), ("run", run)) if text}
-    values: dict[str, Any] = {"words": words, "result": None, "address": "", "catalogue": None}
+    values: dict[str, Any] = {"words": words, "result": None, "address": "", "images": None}
     if not (words.strip() or example):
         return _page(request, "library_search.html", **values, error=None)
     try:
         library = _library(request)
         count = k or library.settings.retrieval.k
         values["result"] = _result(site_of(request), library, words, example, count)
-        values["catalogue"] = library.catalogue
+        values["images"] = library.images
     except PleinairError as error:
         return _page(request, "library_search.html", status=_status(error), **values, error=error)
     values |= {"count": count, "most": MOST_HITS, "run_k": library.settings.retrieval.k}
     values["address"] = f"/library/search?{urlencode(example or {'words': words})}"
-    values["picture"] = _picture(library.catalogue, example)
+    values["picture"] = _picture(library.images, example)
     return _page(request, "library_search.html", **values, error=None)
 
 
@@ -111,7 +148,7 @@ async def search_upload(request: Request) -> Response:
                 return RedirectResponse(f"/library/search?{urlencode({'words': words})}", status_code=303)
             picture, _ = await run_in_threadpool(stored, files[0], site_of(request).places)
         except PleinairError as error:
-            values = {"words": words, "result": None, "address": "", "catalogue": None}
+            values = {"words": words, "result": None, "address": "", "images": None}
             return _page(request, "library_search.html", status=_status(error), **values, error=error)
     return RedirectResponse(f"/library/search?image={picture.sha256}", status_code=303)
 
@@ -120,10 +157,11 @@ async def search_upload(request: Request) -> Response:
 def image_page(request: Request, id: Id) -> HTMLResponse:
     """Show one image: what is known of it, which runs used it, and others like it."""
     library = _library(request)
-    catalogue, item = library.catalogue, library.catalogue.get(id)
+    item = library.images.get(id)
     uses = [run for run in site_of(request).retrieved.all().runs if id in run.used]
-    values: dict[str, Any] = {"catalogue": catalogue, "item": item, "like": LIKE}
-    values |= {"uses": uses[:MOST_RUNS], "use_count": len(uses), "file": catalogue.library.location(id)}
+    values: dict[str, Any] = {"images": library.images, "item": item, "like": LIKE}
+    values |= {"uses": uses[:MOST_RUNS], "use_count": len(uses), "file": library.library.location(id)}
+    values["is_free"] = is_free(item.license)
     values["changed"] = datetime.fromtimestamp(item.mtime_ns / 1e9).astimezone()
     return _page(request, "library_image.html", **values)
 
@@ -132,17 +170,17 @@ def image_page(request: Request, id: Id) -> HTMLResponse:
 def use(request: Request, id: Annotated[str, Form(max_length=4096)]) -> Response:
     """Add an image of the library to the tray of the chat that changed last, or of a first one."""
     library, threads = _library(request), Threads(site_of(request).places)
-    library.catalogue.get(id)
+    library.images.get(id)
     thread = next(iter(threads.newest(1)), None) or threads.create()
     with threads.opened(thread.id) as session:
-        session.add_library_image(id, library.catalogue.library)
+        session.add_library_image(id, library.library)
     return RedirectResponse(f"/threads/{thread.id}#composer", status_code=303)
 
 
 @router.get("/library/images/{size}/{key}.webp")
 def image(request: Request, size: Size, key: str) -> Response:
     """Send a small copy of an image of the library by its key, which changes with the file."""
-    data = thumbnail(_library(request).catalogue, key, size, site_of(request).places)
+    data = thumbnail(_library(request).images, key, size, site_of(request).places)
     if data is None:
         return Response(status_code=404)
     return Response(data, media_type="image/webp", headers=IMMUTABLE)
@@ -267,10 +305,10 @@ def _result(
     return library.search_image(read_picture(data), count)
 
 
-def _picture(catalogue: Catalogue, example: dict[str, str]) -> str:
+def _picture(images: ImageList, example: dict[str, str]) -> str:
     """Return the address of the image that was searched for, "" for a search by words."""
     if "like" in example:
-        return f"/library/images/small/{catalogue.key(catalogue.get(example['like']))}.webp"
+        return f"/library/images/small/{images.key(images.get(example['like']))}.webp"
     if "run" in example:
         return f"/runs/{example['run']}/images/{example['image']}.png"
     return f"/images/{example['image']}.png" if example else ""
@@ -286,11 +324,11 @@ def _index_page(request: Request, folder: str, error: PleinairError | None) -> H
 
 
 def _duplicates_page(request: Request, page: int, error: PleinairError | None) -> HTMLResponse:
-    values: dict[str, Any] = {"page": page, "result": None, "catalogue": None, "pages": 1, "groups": ()}
+    values: dict[str, Any] = {"page": page, "result": None, "images": None, "pages": 1, "groups": ()}
     status = _status(error) if error else 200
     try:
         library = _library(request)
-        values["catalogue"], result = library.catalogue, stored_duplicates(library.index)
+        values["images"], result = library.images, stored_duplicates(library.index)
     except PleinairError as fault:
         error, result = error or fault, None
     if result:

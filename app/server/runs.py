@@ -81,9 +81,9 @@ def hit(request: Request, run_id: str, name: str) -> Response:
     site, data = site_of(request), None
     settings = read_request(site.runs.get(run_id).request_json).settings
     with suppress(PleinairError):  # a library that has been moved
-        catalogue = site.libraries.of(settings).catalogue
-        if item := catalogue.by_hit(name):
-            data = thumbnail(catalogue, catalogue.key(item), "small", site.places)
+        images = site.libraries.of(settings).images
+        if item := images.by_hit(name):
+            data = thumbnail(images, images.key(item), "small", site.places)
     if data is None:
         return Response(status_code=404)
     return Response(data, media_type="image/webp", headers={"cache-control": "private, max-age=3600"})

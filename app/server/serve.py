@@ -58,6 +58,7 @@ def serve(
 
         def stop() -> None:
             site.watcher.close()
+            site.monitor.stop()
             on_stop()
 
         config = uvicorn.Config(
@@ -68,7 +69,12 @@ def serve(
             access_log=False,
             log_level="warning",
         )
-        _Server(config, lambda: on_ready(options), stop).run([listener])
+        if not options.is_judging:
+            site.monitor.start()
+        try:
+            _Server(config, lambda: on_ready(options), stop).run([listener])
+        finally:
+            site.monitor.close()
 
 
 class _Server(uvicorn.Server):

@@ -18,6 +18,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from pleinair.app.engines import is_pocket
+from pleinair.app.library.monitor import Monitor
 from pleinair.app.library.opened import Libraries
 from pleinair.app.library.retrievals import RetrievedCache
 from pleinair.app.paths import Paths
@@ -126,6 +127,11 @@ class Site:
         return Libraries(self.places)
 
     @cached_property
+    def monitor(self) -> Monitor:
+        """Return the monitor of the library, which runs as long as the server does."""
+        return Monitor(self.places)
+
+    @cached_property
     def retrieved(self) -> RetrievedCache:
         """Return what the runs retrieved."""
         return RetrievedCache(self.runs, self.places)
@@ -135,6 +141,7 @@ class Site:
         """Return the environment of all templates."""
         templates = environment(TEMPLATES)
         templates.filters["quoted"] = shlex.quote
+        templates.globals["monitor"] = self.monitor
         templates.globals["has_token"] = bool(self.options.token)
         templates.globals["navigation"] = {} if self.options.is_judging else PAGES
         return templates

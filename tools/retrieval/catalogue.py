@@ -2,30 +2,37 @@
 
 It is written once and never changed: another state of the library is another file, named by its content, and
 the manifest says which counts. So it is opened in constant time and read without locks, by any number of
-processes. Not covered: SQLite's own resistance to files from strangers.
+processes. Lists of it are filtered by the beginnings of words in captions and paths, and by licenses, with
+SQLite's full-text search. Not covered: SQLite's own resistance to files from strangers.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, overload
+from typing import Any, NamedTuple, overload
+from unicodedata import normalize
 from urllib.parse import quote
 from uuid import uuid4
 from weakref import WeakValueDictionary
 
 from pleinair.tools.retrieval.caption_index import CaptionIndex
-from pleinair.tools.retrieval.item import Item
+from pleinair.tools.retrieval.item import Item, id_key
+from pleinair.tools.retrieval.licenses import Licenses, is_free, is_stated
 from pleinair.tools.retrieval.manifest import REBUILD, Check, File, Skipped, check_of
 from pleinair.tools.storage.files import RESERVE, explain
-from pleinair.tools.types import BadInput, Hit
+from pleinair.tools.types import BadInput, Hit, PleinairError
 
+VERSION = 2  # raised when the tables are others; the catalogue is then written anew
 _SCHEMA = """
 CREATE TABLE items (
     position INTEGER PRIMARY KEY,
@@ -47,20 +54,30 @@ CREATE TABLE items (
     height INTEGER NOT NULL,
     notes TEXT NOT NULL,
     reason TEXT NOT NULL,
-    crc INTEGER
+    crc INTEGER,
+    key INTEGER NOT NULL
 );
+CREATE VIRTUAL TABLE words USING fts5 (text, content = '', columnsize = 0, detail = none, tokenize = ascii);
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 """
 _INDEXES = """
 CREATE UNIQUE INDEX items_id ON items (id);
 CREATE UNIQUE INDEX items_row ON items (row) WHERE row IS NOT NULL;
 CREATE INDEX items_license ON items (license, row);
+CREATE INDEX items_key ON items (key);
+INSERT INTO words (rowid, text) SELECT position, searched_text(id, caption, license) FROM items;
 """
 _ITEM = (
     "id, size, mtime_ns, caption, license, source, author, boxes, tags, captioned_by, caption_model, place"
 )
 _FILE = "id, sha256, size, mtime_ns, notes, width, height, reason"
 _CHUNK = 1000  # items read at a time
+_KEY_DIGITS = 15  # hexadecimal ones of an id's key, which SQLite's integers hold
+_ACCENTS = re.compile("[\u0300-\u036f]")
+_UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # written without spaces: a word each
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
+_is_free = lru_cache(maxsize=1024)(is_free)
+_KNOWN, _FREE = "\ue000known", "\ue000free"  # words for licenses, which no text has
 _Record = tuple[Any, ...]
 _OPENING = Lock()
 _OPENED: WeakValueDictionary[tuple[Path, int, int], Catalogue] = WeakValueDictionary()
@@ -83,20 +100,34 @@ def open_catalogue(path: Path) -> Catalogue:
 class Catalogue:
     """Catalogue that is open for reading, by any thread."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection | None = None) -> None:
         """Open a catalogue in constant time; raise `BadInput` if it is missing or damaged."""
         self.path = path
         self._lock = Lock()
         self._captions: CaptionIndex | None = None
         uri = f"file:{quote(str(path))}?mode=ro&immutable=1"
         try:
-            self._connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
+            self._connection = connection or sqlite3.connect(uri, uri=True, check_same_thread=False)
             self.facts: Mapping[str, Any] = {
                 name: json.loads(value) for name, value in self.read("SELECT name, value FROM facts")
             }
         except (sqlite3.Error, ValueError) as error:
             raise BadInput(f"{path} cannot be read ({error}).", REBUILD) from None
         self.count: int = self.facts["count"]  # files, those that are skipped included
+
+    @classmethod
+    def temporary(cls, items: Iterable[Item], facts: Mapping[str, object]) -> Catalogue:
+        """Return a catalogue of images that are not indexed, in a file that goes with the object.
+
+        Raise `DiskFull` if the folder of temporary files has no room.
+        """
+        connection = sqlite3.connect("", check_same_thread=False)
+        folder = Path(tempfile.gettempdir())
+        try:
+            _fill(connection, items, {}, {}, facts)
+        except sqlite3.OperationalError as error:
+            raise _explained(error, folder) from error
+        return cls(folder, connection)
 
     def read(self, query: str, values: Sequence[object] = ()) -> list[_Record]:
         """Return the records of a query; raise `BadInput` if the file is damaged."""
@@ -148,10 +179,51 @@ class Catalogue:
         query = f"SELECT {_FILE} FROM items WHERE row IS NOT NULL AND notes != '[]' ORDER BY position"
         return tuple(map(_file, self.read(query)))
 
+    def stamps_of(self, ids: Iterable[str]) -> dict[str, tuple[int, int]]:
+        """Return size and mtime of those of some files that are in the catalogue, by id."""
+        query = "SELECT id, size, mtime_ns FROM items WHERE id IN (SELECT value FROM json_each(?))"
+        return {id: (size, mtime_ns) for id, size, mtime_ns in self.read(query, [json.dumps([*ids])])}
+
+    def count_files(self, prefix: str) -> int:
+        """Return the number of images whose ids begin with a prefix and that are in no container."""
+        query = "SELECT count(*) FROM items WHERE place = '' AND substr(id, 1, ?) = ?"
+        ((count,),) = self.read(query, [len(prefix), prefix])
+        return int(count)
+
     def stamps(self) -> dict[str, tuple[int, int]]:
         """Return size and mtime of every file by its id."""
         records = self._in_chunks("position, id, size, mtime_ns", "position")
         return {id: (size, mtime_ns) for id, size, mtime_ns in records}
+
+    def page(self, words: str, licenses: Licenses, first: int, count: int) -> Page:
+        """Return `count` images from the one with the number `first`, 0 for the first, that pass a filter.
+
+        Args:
+            words: with each of which a word of the caption or of the path begins, without case and accents.
+            licenses: "known" leaves out images without a license, "free" all whose license is not known to
+                permit any use.
+            first: number of images to leave out at the beginning.
+            count: the most images to return.
+        """
+        terms = [f'"{word}"*' for word in dict.fromkeys(_words(words))]
+        if words.strip() and not terms:
+            return Page([], 0)
+        if not terms and licenses == "any":
+            where, values = "WHERE position >= ? ORDER BY position LIMIT ?", (first, count)
+            return Page([*map(_item, self.read(f"SELECT {_ITEM} FROM items {where}", values))], self.count)
+        terms += {"any": [], "known": [f'"{_KNOWN}"'], "free": [f'"{_FREE}"']}[licenses]
+        matched = "FROM words WHERE words MATCH ?"
+        ((total,),) = self.read(f"SELECT count(*) {matched}", [" ".join(terms)])
+        part = f"SELECT rowid {matched} ORDER BY rowid LIMIT ? OFFSET ?"
+        query = f"SELECT {_ITEM} FROM items WHERE position IN ({part}) ORDER BY position"
+        return Page([*map(_item, self.read(query, [" ".join(terms), count, first]))], total)
+
+    def by_key(self, key: str) -> Item | None:
+        """Return the image whose id has a key by `id_key`, None for any other text."""
+        if not re.fullmatch("[0-9a-f]{32}", key):
+            return None
+        records = self.read(f"SELECT {_ITEM} FROM items WHERE key = ?", [_key_number(key)])
+        return next((item for item in map(_item, records) if id_key(item.id) == key), None)
 
     def _in_chunks(self, columns: str, key: str) -> Iterator[_Record]:
         """Yield records without their first column, which is the key that orders them."""
@@ -163,6 +235,13 @@ class Catalogue:
                 return
             last = records[-1][0]
             yield from (record[1:] for record in records)
+
+
+class Page(NamedTuple):
+    """Part of a list, and how many entries the whole list has."""
+
+    items: list[Item]
+    total: int
 
 
 class Items(Mapping[str, Item]):
@@ -292,8 +371,7 @@ def write_catalogue(
         name = f"catalogue-{check.sha256[:16]}.sqlite"
         part.replace(folder / name)
     except sqlite3.OperationalError as error:
-        full = getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
-        raise explain(OSError(28 if full else 5, str(error)), folder) from error
+        raise _explained(error, folder) from error
     except OSError as error:
         raise explain(error, folder) from error
     finally:
@@ -317,13 +395,19 @@ def _fill(
     connection.execute("PRAGMA journal_mode = OFF")
     connection.execute("PRAGMA synchronous = OFF")
     connection.executescript(_SCHEMA)
-    marks = ", ".join("?" * 20)
+    connection.create_function("searched_text", 3, _searched_text, deterministic=True)
+    marks = ", ".join("?" * 21)
     connection.executemany(f"INSERT INTO items VALUES ({marks})", _records(items, files, checks))
     connection.executescript(_INDEXES)
     ((count, usable, captions),) = connection.execute(
         "SELECT count(*), count(row), count(nullif(trim(caption), '')) FROM items"
     )
-    counts = {"count": count, "usable": usable, "captions": captions}
+    licenses = dict(connection.execute("SELECT license, count(*) FROM items GROUP BY license"))
+    counts = {
+        **{"version": VERSION, "count": count, "usable": usable, "captions": captions},
+        "known": sum(images for name, images in licenses.items() if is_stated(name)),
+        "free": sum(images for name, images in licenses.items() if is_free(name)),
+    }
     pairs = [(name, json.dumps(value)) for name, value in (*facts.items(), *counts.items())]
     connection.executemany("INSERT INTO facts VALUES (?, ?)", pairs)
     connection.commit()
@@ -334,7 +418,7 @@ def _records(
 ) -> Iterator[_Record]:
     row = 0
     for position, item in enumerate(items):
-        file = files[item.id]
+        file = files.get(item.id) or _unread(item)
         is_usable = not isinstance(file, Skipped)
         yield (
             position,
@@ -346,8 +430,36 @@ def _records(
             json.dumps(file.notes),
             file.reason if isinstance(file, Skipped) else "",
             checks[file.sha256] if is_usable else None,
+            _key_number(id_key(item.id)),
         )
         row += is_usable
+
+
+def _unread(item: Item) -> Skipped:
+    return Skipped(id=item.id, sha256="", size=item.size, mtime_ns=item.mtime_ns, reason="not indexed")
+
+
+def _key_number(key: str) -> int:
+    return int(key[:_KEY_DIGITS], 16)
+
+
+def _searched_text(id: str, caption: str, license: str) -> str:
+    """Return the words by which an image is listed: those of caption and path, and what its license is."""
+    licenses = [_KNOWN] * is_stated(license) + [_FREE] * _is_free(license)
+    return " ".join([*_words(caption), *_words(os.path.splitext(id)[0]), *licenses])
+
+
+def _words(text: str) -> list[str]:
+    """Return the words of a text without case and accents; a character each of Chinese and Japanese."""
+    if not text.isascii():
+        plain = _ACCENTS.sub("", normalize("NFKD", text.casefold()))
+        return _WORD.findall(normalize("NFC", plain))
+    return _WORD.findall(text.lower())
+
+
+def _explained(error: sqlite3.OperationalError, folder: Path) -> PleinairError:
+    is_full = getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+    return explain(OSError(28 if is_full else 5, str(error)), folder)
 
 
 def _item(record: _Record) -> Item:

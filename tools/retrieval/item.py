@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from pleinair.tools.retrieval.licenses import UNKNOWN
@@ -40,3 +41,8 @@ class Item:
         names = ("id", "caption", "caption_model", "license", "source", "author")
         facts = {name: getattr(self, name) for name in names}
         return Hit(score=score, score_kind=score_kind, boxes=dict(self.boxes), **facts)
+
+
+def id_key(id: str) -> str:
+    """Return the name of an image's id in addresses, 32 hexadecimal digits."""
+    return sha256(id.encode("utf-8", "surrogateescape")).hexdigest()[:32]

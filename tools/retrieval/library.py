@@ -8,6 +8,7 @@ images, the files themselves, and names. Not covered: compressed archives, and d
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
@@ -23,7 +24,7 @@ from pleinair.tools.images.decoding import FULL, MAX_SIDE, ReadOptions
 from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.images.reading import BadPicture, file_bytes, read_bytes
 from pleinair.tools.images.sandbox import read_untrusted
-from pleinair.tools.retrieval.catalogue import Catalogue, Items
+from pleinair.tools.retrieval.catalogue import VERSION, Catalogue, Items
 from pleinair.tools.retrieval.item import Item
 from pleinair.tools.retrieval.readers.folder import MAX_PROBLEMS, Description, Folder, Problem, Reader
 from pleinair.tools.retrieval.roots.local import LocalRoot
@@ -73,6 +74,7 @@ class Stamps:
 
     folders: dict[str, int]  # mtime in nanoseconds before it was listed
     files: dict[str, tuple[int, int] | None]  # of those that a reader has read; None: it did not exist
+    walked: int = 0  # when the walk began, nanoseconds since the epoch
 
 
 class Library:
@@ -137,14 +139,16 @@ class Library:
                 stop, as may the `check` of a `StopCallback` while the folders are listed.
 
         Raises:
-            NoLibrary: a folder does not exist, a URL cannot be listed, or there are no images.
+            NoLibrary: a folder does not exist or has no images, or a URL cannot be listed.
             BadInput: a reader is unknown, or a URL is not accepted.
             BrokenPlugin: a reader fails.
         """
         library = cls(by_prefix(addresses_of(folders)), max_pixels, cache)
+        library.stamps = Stamps({}, {}, time.time_ns())
         contents = contents_of(library._roots, cache, stop_check(on_progress), on_progress)
-        if not any(content.listing.images for content in contents.values()):
-            raise NoLibrary(f"No images in {library.title}; accepted: {WANTED}.")
+        for content in contents.values():  # an empty one of several is rather a disk that is missing
+            if not content.listing.images:
+                raise NoLibrary(f"No images in {content.root.address}; accepted: {WANTED}.")
         by_name = _readers(readers)
         counts = {name: Counter[str]() for name in by_name}
         for prefix, content in contents.items():
@@ -192,10 +196,14 @@ class Library:
 
     @cached_property
     def digest(self) -> str:
-        """Return a checksum of the images' names, sizes, times and metadata, and of the problems."""
+        """Return a checksum of the images' names, sizes, times and metadata, and of the problems.
+
+        Other tables of the catalogue are another checksum.
+        """
         if self.catalogue:
             return str(self.catalogue.facts["digest"])
-        digest = hashlib.sha256(repr((self._addresses, self.part_name, self.max_pixels)).encode())
+        facts = (VERSION, self._addresses, self.part_name, self.max_pixels)
+        digest = hashlib.sha256(repr(facts).encode())
         digest.update(repr((self.problems, self.problem_count, self.sources, self.readers)).encode())
         digest.update(repr((self.left_out, self.left_out_count, sorted(self.others.items()))).encode())
         for item in self.items.values():

@@ -62,7 +62,7 @@ def list_folders(roots: Sequence[Path], on_pause: Callable[[], None] = no_callba
 
     `on_pause` is called after every `PAUSE` files or folders; it may raise to stop.
     """
-    walk = _Walk(roots, on_pause)
+    walk = Walk(roots, on_pause)
     for root, path in walk.files():
         images = walk.may_be_image(root, path)
         (walk.listings[root].images if images else walk.listings[root].others).append(path)
@@ -71,7 +71,7 @@ def list_folders(roots: Sequence[Path], on_pause: Callable[[], None] = no_callba
 
 def has_image(roots: Sequence[Path]) -> bool:
     """Return whether any file below the folders may be an image; the walk ends at the first."""
-    walk = _Walk(roots)
+    walk = Walk(roots)
     return any(walk.may_be_image(root, path) for root, path in walk.files())
 
 
@@ -91,7 +91,7 @@ def is_left_out(name: str) -> bool:
     return name.startswith(".") or _is_system(name)
 
 
-class _Walk:
+class Walk:
     """Walk through several folders, links last, so that a file counts under its own name."""
 
     def __init__(self, roots: Sequence[Path], on_pause: Callable[[], None] = no_callback) -> None:

@@ -1,5 +1,6 @@
 """Search of the library: as the loop retrieves, by images, and what it needs."""
 
+import os
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from support import quick_engines as quick
 
 from pleinair.app import engines
 from pleinair.app.api import home
-from pleinair.app.engines import open_retriever
+from pleinair.app.engines import has_changed, open_retriever, stored_library
 from pleinair.app.library.opened import Libraries, NotIndexed, OpenLibrary, SearchResult
 from pleinair.app.settings import Settings, load
 from pleinair.tools.retrieval.compose import threshold_of
@@ -67,23 +68,48 @@ def test_what_cannot_be_searched_for_is_refused(library: OpenLibrary) -> None:
             library.search_like(id, 4)
 
 
-def test_a_page_does_not_index_by_itself(library: OpenLibrary, shelf: Path) -> None:
+def test_a_page_shows_the_library_as_it_was_indexed(library: OpenLibrary, shelf: Path) -> None:
     library.search("kestrel", 1)
     opened = Libraries(home())
-    assert opened.of(load()).index_state == "ready"
-    assert opened.of(load()) is opened.of(load())
+    assert opened.of(load()) is opened.of(load()) and opened.of(load()).is_indexed
     quick.speckled(16, (1, 2, 3)).save(shelf / "library" / "later.png")
     try:
-        assert opened.of(load()).search("kestrel", 1).hits  # as it was read
+        assert has_changed(load(), home())
         opened.forget()
-        assert opened.of(load()).index_state == "stale"
-        with pytest.raises(NotIndexed, match="has changed"):
-            opened.of(load()).search("kestrel", 1)
+        assert opened.of(load()).search("kestrel", 1).hits
+        assert "later.png" not in opened.of(load()).library.items  # nor has the search indexed it
+        assert has_changed(load(), home())
         OpenLibrary(load(), home()).search("kestrel", 1)
-        assert opened.of(load()).index_state == "ready"  # it was indexed elsewhere
-        assert "later.png" in opened.of(load()).catalogue.library.items
+        assert not has_changed(load(), home())
+        assert "later.png" in opened.of(load()).library.items  # it was indexed elsewhere
     finally:
         (shelf / "library" / "later.png").unlink()
+        OpenLibrary(load(), home()).search("kestrel", 1)
+
+
+def test_a_page_does_not_index_by_itself(shelf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quick.speckled(16, (7, 2, 3)).save(shelf / "first.png")
+    monkeypatch.setenv("PLEINAIR_LIBRARY__FOLDER", str(shelf))
+    opened = OpenLibrary(load(), home(), builds_index=False)
+    assert "first.png" in opened.library.items and not opened.is_indexed
+    with pytest.raises(NotIndexed, match="is not indexed yet"):
+        opened.search("kestrel", 1)
+
+
+def test_an_index_is_not_set_back_by_a_run_that_opened_the_earlier_one(shelf: Path) -> None:
+    os.utime(shelf / "library", ns=(10**9, 10**9))  # so that the folder is at rest
+    OpenLibrary(load(), home()).search("kestrel", 1)
+    run = OpenLibrary(load(), home())
+    assert run.is_indexed and "newest.png" not in run.library.items
+    quick.speckled(16, (200, 2, 250)).save(shelf / "library" / "newest.png")
+    try:
+        OpenLibrary(load(), home()).search("kestrel", 1)
+        like = run.search_image(quick.speckled(16, (200, 2, 250)), 1)
+        assert [hit.hit.id for hit in like.hits] == ["newest.png"]
+        stored = stored_library(load(), home())
+        assert "newest.png" in stored.items
+    finally:
+        (shelf / "library" / "newest.png").unlink()
         OpenLibrary(load(), home()).search("kestrel", 1)
 
 
