@@ -19,6 +19,7 @@ from pleinair.app.engines import (
     build_generator,
     index_fault,
     index_folder,
+    library_changes,
     open_library,
     sampling_capabilities,
     with_second,
@@ -247,6 +248,8 @@ def _library(settings: Settings, home: Paths) -> str:
         indexed = "its index is built anew at the first retrieval"
     elif (folder / FILE).is_file():
         indexed = f"indexed, {verify_files(folder):,} bytes have their checksums"
+        if changes := library_changes(settings, home):
+            indexed += f"; since then {changes.summary}"
     return f"{counted(len(library.items), 'image')} in {library.title}, {indexed}"
 
 

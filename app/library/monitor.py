@@ -46,14 +46,6 @@ class LibraryState(Value):
     message: str = ""  # of what keeps the library from being watched or indexed
     remedy: str = ""
 
-    @property
-    def summary(self) -> str:
-        """Return the changes in a few words, "" without any."""
-        changes = self.changes
-        counts = {"new": changes.new, "changed": changes.changed, "removed": changes.removed}
-        parts = [f"{count:,} {word}" for word, count in counts.items() if count]
-        return ", ".join(parts) or ("texts beside images changed" if changes.texts else "")
-
 
 def _start_job(places: Paths) -> Popen[bytes]:
     return jobs.start(places, "index", is_automatic=True)
@@ -96,11 +88,11 @@ class Monitor:
     def note(self) -> str:
         """Return what is short of the library's index, and what is done about it; "" if nothing is."""
         state = self.state
-        if not state.summary:
+        if not state.changes:
             return state.message
         job = jobs.current(self._places)
         goes_on = "indexing" if job and job.is_running and job.request.kind == "index" else "not indexed yet"
-        return f"{state.summary} since the library was indexed; {goes_on}"
+        return f"{state.changes.summary} since the library was indexed; {goes_on}"
 
     def start(self) -> None:
         """Begin to watch; the thread ends with `close`."""

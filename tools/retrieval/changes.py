@@ -55,7 +55,14 @@ class LibraryChanges(Value):
     mark: str = ""  # of these very changes: another one when a file differs from the last look
 
     def __bool__(self) -> bool:
-        return bool(self.new or self.changed or self.removed or self.texts)
+        return bool(self.summary)
+
+    @property
+    def summary(self) -> str:
+        """Return the changes in a few words, "" without any."""
+        counts = {"new": self.new, "changed": self.changed, "removed": self.removed}
+        parts = [f"{count:,} {word}" for word, count in counts.items() if count]
+        return ", ".join(parts) or ("texts beside images changed" if self.texts else "")
 
 
 def save_stamps(folder: Path, catalogue: str, stamps: Stamps) -> None:

@@ -10,8 +10,10 @@ from html import unescape
 from pathlib import Path
 from urllib.parse import quote
 
+import anyio
 import pytest
 from starlette.testclient import TestClient
+from support import quick_engines as quick
 from support.html_form import described_faults
 from support.library_place import CAPTION, HOSTILE, library_place
 
@@ -20,8 +22,8 @@ from pleinair.app.chat.threads import Threads
 from pleinair.app.library.opened import OpenLibrary
 from pleinair.app.runs.results import Result
 from pleinair.app.server.app import create
-from pleinair.app.server.library import is_own_machine
-from pleinair.app.server.site import Options
+from pleinair.app.server.library import _changes, is_own_machine
+from pleinair.app.server.site import Options, Site
 from pleinair.app.settings import load
 
 HERE = "http://127.0.0.1:8800"
@@ -73,6 +75,31 @@ def test_filters_and_pages(client: TestClient) -> None:
     assert "The list ends with page 1" in page(client, "/library?page=9")
     for address in ("/library?licenses=stolen", "/library?page=0", "/library?page=x"):
         assert client.get(address).status_code == 422
+
+
+def test_changes_since_the_index_are_shown(client: TestClient, shelf: Path, indexed: None) -> None:
+    new = shelf / "library" / "new <b>x.png"
+    quick.speckled(16, (1, 222, 3)).save(new)
+    try:
+        assert client.post("/library/read").headers["location"] == "/library"
+        text = page(client, "/library")
+        assert "<b" in text and "1 new</b> since; not indexed yet." in text and "9 images" in text
+        assert "1 new since the library was indexed; not indexed yet" in page(
+            client, client.get("/").headers["location"]
+        )
+
+        async def first(shown: str) -> str:
+            return str((await anext(_changes(site, shown, ""))).data)
+
+        site = Site(Options(workers=0), home())
+        site.monitor.look(indexes=False)
+
+        assert "1 new</b> since" in anyio.run(first, "another.sqlite")
+        assert "as they are now" in anyio.run(first, "another.sqlite")
+    finally:
+        new.unlink()
+    client.post("/library/read")
+    assert "No changes since" in page(client, "/library")
 
 
 def test_thumbnails_are_immutable_and_of_a_fixed_type(client: TestClient) -> None:
@@ -188,7 +215,7 @@ import sys
 from starlette.testclient import TestClient
 from pleinair.app.api import home
 from pleinair.app.server.app import create
-from pleinair.app.server.site import Options
+from pleinair.app.server.site import Options, Site
 with TestClient(create(Options(workers=0), home()), base_url="http://127.0.0.1:8800") as client:
     for address in ("/library", "/library/search", "/library/index", "/library/gaps", "/library/duplicates"):
         assert client.get(address).status_code == 200, address

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 from support.colour_encoder import ColourEncoder, build, paint, write_squares
+from support.container_files import tar
 
 from pleinair.tools.images.limits import MAX_PIXELS
 from pleinair.tools.retrieval import changes
-from pleinair.tools.retrieval.changes import current_library, save_stamps
+from pleinair.tools.retrieval.changes import LibraryChanges, current_library, find_changes, save_stamps
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.roots.opening import Folders
 from pleinair.tools.storage.files import stamp_of
-from pleinair.tools.types import NoLibrary
+from pleinair.tools.types import BadInput, Cancelled, NoLibrary
 
 HOUR = 3600 * 10**9
 
@@ -94,6 +95,103 @@ CHANGES = [
     add_a_table,
     remove_a_folder,
 ]
+
+
+COUNTS = {  # new, changed, removed, and whether folders, tables or sidecars differ
+    "add": (1, 0, 0, True),
+    "remove": (0, 0, 1, True),
+    "rename": (1, 0, 1, True),
+    "write_in_place": (0, 1, 0, False),
+    "change_a_table": (0, 0, 0, True),
+    "change_a_sidecar": (0, 0, 0, True),
+    "add_a_table": (0, 0, 0, True),
+    "remove_a_folder": (0, 0, 1, True),
+}
+
+
+def found(folder: Folders, index_folder: Path) -> LibraryChanges:
+    return find_changes(index_folder, folder)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+@pytest.mark.parametrize("checked", [10_000, 2])
+def test_a_walk_counts_every_change(
+    folder: Path,
+    tmp_path: Path,
+    change: Callable[[Path], None],
+    checked: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(changes, "CHECKED", checked)  # of which the stamps are stored
+    index_folder = indexed(folder, tmp_path / "index")
+    assert not found(folder, index_folder)
+    change(folder)
+    counts = found(folder, index_folder)
+    assert (counts.new, counts.changed, counts.removed, bool(counts.texts)) == COUNTS[change.__name__]
+    assert counts.mark == found(folder, index_folder).mark and not counts.emptied
+    paint(folder, "another.png", (4, 5, 6))
+    more = found(folder, index_folder)
+    assert more.new == counts.new + 1 and more.mark != counts.mark
+    paint(folder, "another.png", (4, 5, 7))  # as a file does that is being copied
+    os.utime(folder / "another.png", ns=(1, 1))
+    assert found(folder, index_folder).mark != more.mark
+    indexed(folder, index_folder)
+    assert not found(folder, index_folder)
+
+
+def test_of_several_folders_an_empty_one_is_named(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    paint(other, "a.png", (9, 9, 200))
+    paint(other, "b.png", (9, 99, 200))
+    folders = [folder, other]
+    library = Library.open(folders)
+    from pleinair.tools.retrieval.build import build_index
+
+    index = build_index(library, ColourEncoder(), tmp_path / "index")
+    save_stamps(tmp_path / "index", index.manifest.catalogue, library.stamps)
+    assert not found(folders, tmp_path / "index")
+    (other / "a.png").rename(tmp_path / "a.png")
+    counts = found(folders, tmp_path / "index")
+    assert (counts.removed, counts.emptied) == (1, "")
+    (other / "b.png").rename(tmp_path / "b.png")
+    counts = found(folders, tmp_path / "index")
+    assert (counts.removed, counts.emptied) == (2, str(other))
+    with pytest.raises(NoLibrary, match=f"No images in {other}"):
+        Library.open(folders)
+    other.rmdir()
+    with pytest.raises(NoLibrary, match="No folder"):
+        found(folders, tmp_path / "index")
+
+
+def test_a_container_is_one_file(folder: Path, tmp_path: Path) -> None:
+    data = [(folder / name).read_bytes() for name in ("red.png", "blue.png")]
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    os.utime(folder, ns=(1, 1))
+    (folder / "shard.tar").write_bytes(tar({"a.png": data[0], "b.png": data[1]}))
+    index_folder = indexed(folder, tmp_path / "index")
+    assert not found(folder, index_folder)
+    (folder / "shard.tar").write_bytes(tar({"a.png": data[0]}))
+    counts = found(folder, index_folder)
+    assert (counts.new, counts.changed, counts.removed) == (0, 1, 0)
+    (folder / "shard.tar").unlink()
+    counts = found(folder, index_folder)
+    assert (counts.new, counts.changed, counts.removed) == (0, 0, 1)
+
+
+def test_a_walk_without_an_index_and_a_stopped_one(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="No index"):
+        found(folder, tmp_path / "index")
+    index_folder = indexed(folder, tmp_path / "index")
+    for number in range(1000):
+        (folder / f"{number}.txt").touch()
+
+    def stop() -> None:
+        raise Cancelled("stopped")
+
+    with pytest.raises(Cancelled):
+        find_changes(index_folder, folder, on_pause=stop)
 
 
 def test_an_unchanged_library_is_not_walked_through(
