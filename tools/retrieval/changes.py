@@ -62,7 +62,7 @@ class LibraryChanges(Value):
         """Return the changes in a few words, "" without any."""
         counts = {"new": self.new, "changed": self.changed, "removed": self.removed}
         parts = [f"{count:,} {word}" for word, count in counts.items() if count]
-        return ", ".join(parts) or ("texts beside images changed" if self.texts else "")
+        return ", ".join(parts) or ("captions may have changed" if self.texts else "")
 
 
 def save_stamps(folder: Path, catalogue: str, stamps: Stamps) -> None:

@@ -29,11 +29,15 @@ class Jobs:
     """Jobs that index in this process, and a clock."""
 
     def __init__(self) -> None:
-        self.count, self.now, self.failure = 0, 0.0, ""
+        self._count, self.now, self.failure = 0, 0.0, ""
         self.started = threading.Event()
 
+    @property
+    def count(self) -> int:
+        return self._count
+
     def start(self, places: Paths) -> Popen[bytes]:
-        self.count += 1
+        self._count += 1
         self.started.set()
         place = places.home / jobs.FOLDER
         place.mkdir(parents=True, exist_ok=True)
