@@ -29,15 +29,12 @@ class Jobs:
     """Jobs that index in this process, and a clock."""
 
     def __init__(self) -> None:
-        self._count, self.now, self.failure = 0, 0.0, ""
+        self.started_at = list[float]()
+        self.now, self.failure = 0.0, ""
         self.started = threading.Event()
 
-    @property
-    def count(self) -> int:
-        return self._count
-
     def start(self, places: Paths) -> Popen[bytes]:
-        self._count += 1
+        self.started_at.append(self.now)
         self.started.set()
         place = places.home / jobs.FOLDER
         place.mkdir(parents=True, exist_ok=True)
@@ -84,15 +81,15 @@ def test_changes_are_indexed_once_when_they_have_come_to_rest(place: Path, start
         add(place, f"new {number}.png", (number, 2, 3))
         (place / "library" / "0.png").unlink(missing_ok=True)
         monitor.look()
-        assert monitor.state.changes.summary == f"{number + 1} new, 1 removed" and not started.count
+        assert monitor.state.changes.summary == f"{number + 1} new, 1 removed" and not started.started_at
     path = add(place, "new 2.png", (99, 98, 97))  # the last one has grown
     os.utime(path, ns=(1, 1))
     monitor.look()
-    assert not started.count and "not indexed yet" in monitor.note
+    assert not started.started_at and "not indexed yet" in monitor.note
     monitor.look()
-    assert started.count == 1
+    assert len(started.started_at) == 1
     monitor.look()
-    assert not monitor.state.changes and started.count == 1
+    assert not monitor.state.changes and len(started.started_at) == 1
     library = OpenLibrary(load(), home(), builds_index=False).library
     assert "new 2.png" in library.items and "0.png" not in library.items
 
@@ -104,7 +101,7 @@ def test_a_library_that_does_not_come_to_rest_is_indexed_after_a_while(place: Pa
         add(place, f"{number} new.png", (number, 2, 3))
         started.now += 0.6 * monitors._PATIENCE
         monitor.look()
-    assert started.count == 1
+    assert len(started.started_at) == 1
 
 
 def test_without_indexing_changes_are_only_shown(place: Path, started: Jobs) -> None:
@@ -112,7 +109,7 @@ def test_without_indexing_changes_are_only_shown(place: Path, started: Jobs) -> 
     add(place, "new.png")
     for _ in range(3):
         monitor.look(indexes=False)
-    assert monitor.state.changes.summary == "1 new" and not started.count
+    assert monitor.state.changes.summary == "1 new" and not started.started_at
 
 
 def test_a_failed_job_is_shown_and_tried_again_later_or_after_another_change(
@@ -122,15 +119,15 @@ def test_a_failed_job_is_shown_and_tried_again_later_or_after_another_change(
     add(place, "new.png")
     for _ in range(4):
         monitor.look()
-    assert started.count == 1 and monitor.state.message == "No room left" and monitor.state.remedy
+    assert len(started.started_at) == 1 and monitor.state.message == "No room left" and monitor.state.remedy
     started.now += monitors._RETRY
     monitor.look()
-    assert started.count == 2
+    assert len(started.started_at) == 2
     started.failure = ""
     add(place, "newer.png", (5, 2, 3))
     for _ in range(3):
         monitor.look()
-    assert started.count == 3 and not monitor.state.message and not monitor.state.changes
+    assert len(started.started_at) == 3 and not monitor.state.message and not monitor.state.changes
 
 
 def test_a_stopped_job_is_not_started_again_for_the_same_changes(
@@ -142,7 +139,11 @@ def test_a_stopped_job_is_not_started_again_for_the_same_changes(
     for _ in range(4):
         started.now += monitors._RETRY
         monitor.look()
-    assert started.count == 1 and monitor.state.changes.summary == "1 new" and not monitor.state.message
+    assert (
+        len(started.started_at) == 1
+        and monitor.state.changes.summary == "1 new"
+        and not monitor.state.message
+    )
 
 
 def list_nothing(*_: Any) -> list[str]:
@@ -165,7 +166,7 @@ def test_a_missing_disk_is_shown_and_the_index_stays(place: Path, started: Jobs,
     for _ in range(4):
         monitor.look()
     assert str(library) in monitor.state.message or "20 of 29 images are no longer" in monitor.state.message
-    assert "mount it" in monitor.state.remedy and monitor.note and not started.count
+    assert "mount it" in monitor.state.remedy and monitor.note and not started.started_at
     assert len(OpenLibrary(load(), home(), builds_index=False).library.items) == 29
     shutil.copytree(place / "disk", library, dirs_exist_ok=True)
     monitor.look()
@@ -188,7 +189,7 @@ def test_nothing_is_watched_where_there_is_no_index_or_it_is_turned_off(
     for folder in (str(place), "memory://images"):
         monkeypatch.setenv("PLEINAIR_LIBRARY__FOLDER", folder)
         monitor.look()
-        assert not monitor.state.looked and not started.count
+        assert not monitor.state.looked and not started.started_at
 
 
 def test_doctor_counts_what_has_changed(place: Path) -> None:
@@ -240,4 +241,4 @@ def test_a_job_of_the_monitor_ends_with_it(place: Path, started: Jobs) -> None:
     monitor = monitor_of(started)
     monitor.look()
     monitor.look()
-    assert started.count == 1 and not jobs.current(home()).is_running  # type: ignore[union-attr]
+    assert len(started.started_at) == 1 and not jobs.current(home()).is_running  # type: ignore[union-attr]
