@@ -16,7 +16,12 @@ from pathlib import Path
 from typing import Any
 
 MODULES = {
-    "library": ("pleinair.evals.scale.library", "opening a library with its index, and a first search"),
+    "all": ("pleinair.evals.scale.suite", "every cost against size, with plots and tables"),
+    "report": ("pleinair.evals.scale.page", "nothing, and write plots and tables of figures"),
+    "library": (
+        "pleinair.evals.scale.library",
+        "time, memory and bytes of a library, its index and a first search",
+    ),
     "mllm": ("pleinair.evals.scale.mllm", "MLLM calls and tokens of our loop against ImageRAG's flow"),
     "embedding": ("pleinair.evals.scale.embedding", "indexing against open_clip's own loop"),
     "sources": ("pleinair.evals.scale.sources", "images in tar, Parquet and Arrow against files"),
@@ -25,7 +30,7 @@ MODULES = {
         "pleinair.evals.scale.attempts",
         "attempts with cached encodings, batches of seeds, and threads, as ratios",
     ),
-    "steps": ("pleinair.evals.scale.steps", "time and bytes of a durable step, and of a chat's turn"),
+    "steps": ("pleinair.evals.scale.steps", "time, bytes and memory of durable steps, and of a chat's turns"),
     "search": (
         "pleinair.evals.scale.search",
         "one search and a batch of 32, against FAISS's flat index",

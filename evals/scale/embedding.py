@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> None:
             figures = _against(options, Path(place))
         else:
             figures = _large(options, Path(place))
-    write_figures(options.json, {"turns": options.turns, "seconds": figures})
+    write_figures(options.json, {"images": options.images, "turns": options.turns, "seconds": figures})
 
 
 def _large(options: argparse.Namespace, place: Path) -> dict[str, _Seconds]:

@@ -1,8 +1,11 @@
-"""Time and memory of opening a library with its index, against its size.
+"""Time, memory and bytes of a library with its index, against its size: built, opened, searched first.
 
 The libraries are synthetic: catalogues of images that do not exist, with captions of ten words, and vectors
-of random directions. Each size is opened in processes of its own, one after the other in turn, so that load
-from elsewhere meets all of them; the best of each counts. The reference is the smallest size of the run.
+in clusters, as of the benchmark `search`. Each size is built in a process of its own, and opened in others,
+the sizes in turn, so that load from elsewhere meets all of them; the least of each counts. References are
+the smallest size of the run, and FAISS reading the same file of vectors into memory. Resident memory has the
+pages of mapped files, which the system can drop; anonymous memory has not. Not covered: a disk whose pages
+are not in memory yet, and the time of embedding.
 """
 
 from __future__ import annotations
@@ -10,40 +13,49 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import resource
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+import psutil
 from PIL import Image
 
 from pleinair.evals.scale.command import write_figures
+from pleinair.evals.scale.search import DIM, make_queries, make_vectors
 from pleinair.tools.retrieval.build import write_index
 from pleinair.tools.retrieval.item import Item
 from pleinair.tools.retrieval.library import Library
-from pleinair.tools.retrieval.manifest import File
+from pleinair.tools.retrieval.manifest import File, load_manifest
 
 if TYPE_CHECKING:
     from pleinair.tools.types import Vectors
 
 _WORDS = [f"{first}{second}" for first in "bdfgklmnprst" for second in ("ala", "eno", "iru", "ova", "ulm")]
 _IDENTITY = "synthetic"
+_QUERY = "bala deno"
+_MIB = 2**20
+
+Figures = dict[str, Any]  # JSON
 
 
-class Directions:
-    """Encoder of texts as random directions; it encodes no image."""
+class Near:
+    """Encoder of any text as a query near the centre of a cluster; it encodes no image."""
 
-    id = _IDENTITY
+    id, dim = _IDENTITY, DIM
 
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
+    def __init__(self, seed: int) -> None:
+        centres = make_vectors(1, seed)[1]
+        self._query = make_queries(centres[:1], seed + 1)
 
     def encode_text(self, texts: Sequence[str]) -> Vectors:
-        """Return a direction a text, float32 [texts, dim], of length 1."""
-        return _directions(np.random.default_rng([len(text) for text in texts]), len(texts), self.dim)
+        """Return the query for each text, float32 [texts, dim]."""
+        queries: Vectors = self._query.repeat(len(texts), axis=0)
+        return queries
 
     def encode_images(self, images: Sequence[Image.Image]) -> Vectors:
         """Raise `NotImplementedError`."""
@@ -52,38 +64,43 @@ class Directions:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the benchmark."""
-    parser.add_argument("--sizes", type=int, nargs="+", default=[2_000, 20_000, 350_000], help="images")
-    parser.add_argument("--dim", type=int, default=512, help="numbers of a vector (default: 512)")
-    parser.add_argument("--repeat", type=int, default=7, help="openings of each size (default: 7)")
-    parser.add_argument("--open", type=Path, help=argparse.SUPPRESS)
+    sizes = [1_000, 10_000, 100_000, 350_000]
+    parser.add_argument("--sizes", type=int, nargs="+", default=sizes, help="images")
+    parser.add_argument("--seed", type=int, default=0, help="of the vectors and the captions (0)")
+    parser.add_argument("--repeat", type=int, default=5, help="openings of each size (5)")
+    parser.add_argument("--part", choices=PARTS, help=argparse.SUPPRESS)  # of a process: what it measures
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print the time and the memory of opening each size, with the ratio to the smallest."""
-    if options.open:
-        print(json.dumps(_open(options.open, options.dim)))
+    """Print the time, the memory and the bytes of each size, with the ratios to the references."""
+    if options.part:
+        print(json.dumps(PARTS[options.part](options.folder, options.sizes[0], options.seed)))
         return
+    rows: dict[int, Figures] = {size: {"images": size} for size in sorted(options.sizes)}
     with tempfile.TemporaryDirectory() as root:
-        folders = {size: Path(root) / str(size) for size in sorted(options.sizes)}
-        for size, folder in folders.items():
-            write_synthetic(folder, size, options.dim)
-            print(f"written: {size:,} images", file=sys.stderr)
-        runs: dict[int, list[dict[str, float]]] = {size: [] for size in folders}
+        for size, row in rows.items():
+            row |= _in_process("write", Path(root), size, options.seed)
+            print(f"written: {size:,} images in {row['write_s']:.1f} s", file=sys.stderr)
         for _ in range(options.repeat):
-            for size, folder in folders.items():
-                runs[size].append(_in_process(folder, options.dim))
-    best = {size: {name: min(each[name] for each in of) for name in of[0]} for size, of in runs.items()}
-    smallest = best[min(best)]
-    for size, figures in best.items():
-        ratio = figures["open"] / smallest["open"]
+            for size, row in rows.items():
+                for part in ("open", "read"):
+                    for name, value in _in_process(part, Path(root), size, options.seed).items():
+                        row[name] = min(value, row.get(name, value))
+    smallest = next(iter(rows.values()))
+    for row in rows.values():
         print(
-            f"{size:>9,} images: opened in {figures['open']:.2f} ms ({ratio:.2f} x {min(best):,} images), "
-            f"first search {figures['search']:.2f} ms, memory {figures['memory']:.1f} MB"
+            f"{row['images']:>9,} images: opened in {row['open_ms']:.2f} ms "
+            f"({row['open_ms'] / smallest['open_ms']:.2f} × {smallest['images']:,} images, "
+            f"{row['open_ms'] / row['read_ms']:.4f} × reading the vectors), {row['open_mb']:.1f} MB; "
+            f"first search {row['first_search_ms']:.0f} ms, {row['search_mb']:.1f} MB, of them "
+            f"{row['search_anonymous_mb']:.1f} anonymous; the vectors read: {row['read_mb']:.1f} MB"
         )
-    write_figures(options.json, {"dim": options.dim, "repeat": options.repeat, "best": best})
+    figures = {"seed": options.seed, "repeat": options.repeat, "dim": DIM, "sizes": list(rows.values())}
+    write_figures(options.json, figures)
 
 
-def write_synthetic(folder: Path, size: int, dim: int, seed: int = 0) -> None:
+def write_synthetic(folder: Path, size: int, seed: int = 0) -> None:
     """Write the catalogue, the vectors and the captions' words of `size` images into a folder."""
     library = Library({"": str(folder / "images")})
     chooser, digits = random.Random(seed), len(str(size))
@@ -96,60 +113,88 @@ def write_synthetic(folder: Path, size: int, dim: int, seed: int = 0) -> None:
         item.id: File(id=item.id, sha256=f"{number:064x}", size=item.size, mtime_ns=1)
         for number, item in enumerate(library.items.values())
     }
-    vectors = _directions(np.random.default_rng(seed), size, dim)
+    vectors = make_vectors(size, seed)[0]
     folder.mkdir(parents=True)
     by_digest = {file.sha256: vectors[row] for row, file in enumerate(files.values())}
     write_index(folder, library, _IDENTITY, files, by_digest)
 
 
-def _directions(random: np.random.Generator, count: int, dim: int) -> Vectors:
-    vectors = random.standard_normal((count, dim), dtype=np.float32)
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors
-
-
-def _in_process(folder: Path, dim: int) -> dict[str, float]:
-    words = ["scale", "library", "--open", str(folder), "--dim", str(dim)]
-    command = [sys.executable, "-m", "pleinair.evals", *words]
-    figures: dict[str, float] = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+def _in_process(part: str, root: Path, size: int, seed: int) -> dict[str, Any]:
+    words = ["--part", part, "--folder", str(root / str(size)), "--sizes", str(size), "--seed", str(seed)]
+    command = [sys.executable, "-m", "pleinair.evals", "scale", "library", *words]
+    figures: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     return figures
 
 
-def _open(folder: Path, dim: int) -> dict[str, Any]:
-    """Return the milliseconds of opening and of a first hybrid search, and the megabytes that stay after."""
-    import time
+def _write(folder: Path, size: int, seed: int) -> Figures:
+    """Write a library; return the seconds, the peak of the resident memory, and the bytes by kind."""
+    started = time.perf_counter()
+    write_synthetic(folder, size, seed)
+    seconds, manifest = time.perf_counter() - started, load_manifest(folder)
+    vectors, exact = (folder / manifest.vectors).stat().st_size, 4 * DIM * size
+    words = sum(path.stat().st_size for path in (folder / manifest.words).iterdir())
+    return {
+        "write_s": seconds,
+        "write_peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "bytes": {
+            "exact vectors": exact,
+            "codes": vectors - exact,  # with the head of the file, of some bytes
+            "catalogue": (folder / manifest.catalogue).stat().st_size,
+            "words of captions": words,
+        },
+    }
 
+
+def _open(folder: Path, size: int, seed: int) -> Figures:
+    """Return the milliseconds and the added MiB of opening and of a first hybrid search."""
     import faiss
 
     from pleinair.tools.retrieval.catalogue import open_catalogue
     from pleinair.tools.retrieval.compose import Corpus, RetrievalOptions, compose
     from pleinair.tools.retrieval.dense import IndexRetriever
     from pleinair.tools.retrieval.index import Index
-    from pleinair.tools.retrieval.manifest import load_manifest
 
     faiss.omp_set_num_threads(1)
-    encoder = Directions(dim)
-    next(_memory())
-    before, started = next(_memory()), time.perf_counter()
+    encoder, process = Near(seed), psutil.Process()
+    memory_of(process)
+    before, started = memory_of(process), time.perf_counter()
     library = Library.of_catalogue(open_catalogue(folder / load_manifest(folder).catalogue))
     index = Index.open(folder, encoder)
     retriever = IndexRetriever(library, index, encoder)
     opened = time.perf_counter()
-    after = next(_memory())
+    after_open = memory_of(process)
     options = RetrievalOptions(method="hybrid", deduplicate=0)
-    corpus = Corpus(options, lambda: library, lambda: retriever)
-    compose(options, corpus).search("bala deno", 6)
+    compose(options, Corpus(options, lambda: library, lambda: retriever)).search(_QUERY, 6)
+    searched = time.perf_counter()
+    after_search = memory_of(process)
     return {
-        "open": 1000 * (opened - started),
-        "search": 1000 * (time.perf_counter() - opened),
-        "memory": (after - before) / 2**20,
+        "open_ms": 1000 * (opened - started),
+        "open_mb": after_open[0] - before[0],
+        "open_anonymous_mb": after_open[1] - before[1],
+        "first_search_ms": 1000 * (searched - opened),
+        "search_mb": after_search[0] - before[0],
+        "search_anonymous_mb": after_search[1] - before[1],
     }
 
 
-def _memory() -> Iterator[int]:
-    """Yield the resident bytes of this process."""
-    import psutil
+def _read(folder: Path, size: int, seed: int) -> Figures:
+    """Return the milliseconds and the added MiB of reading the vectors into memory."""
+    import faiss
 
     process = psutil.Process()
-    while True:
-        yield process.memory_info().rss
+    path = str(folder / load_manifest(folder).vectors)
+    before, started = memory_of(process), time.perf_counter()
+    index = faiss.read_index(path)
+    seconds = time.perf_counter() - started
+    if index.ntotal != size:
+        raise RuntimeError(f"{path}: {index.ntotal} vectors, not {size}")
+    return {"read_ms": 1000 * seconds, "read_mb": memory_of(process)[0] - before[0]}
+
+
+def memory_of(process: psutil.Process) -> tuple[float, float]:
+    """Return a process's resident memory and the anonymous part of it, in MiB."""
+    memory = process.memory_info()
+    return memory.rss / _MIB, (memory.rss - memory.shared) / _MIB
+
+
+PARTS = {"write": _write, "open": _open, "read": _read}

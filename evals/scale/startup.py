@@ -2,7 +2,10 @@
 
 Cold: `pleinair draw` in a process of its own, against one that only imports the libraries of its engines.
 Both alternate, in a home whose library has been indexed. Warm: the later runs of one process, against the
-time that the denoiser takes for the same images. The phases are read from the events of a run.
+time that the denoiser takes for the same images. The phases are read from the events of a run: of an interval
+between two events, the step that works in it, or "between the steps", where checkpoints are written. In
+brackets is work within the phases, of which two run beside each other: denoising, the images' files, the log,
+and checkpoints.
 """
 
 from __future__ import annotations
@@ -16,14 +19,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 from pleinair.app.paths import Paths
-from pleinair.app.runs.events import Event, read
+from pleinair.app.runs.events import Event, EventLog, read
 from pleinair.evals.scale.command import write_figures
+from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import GenerateRequest, Generator, OnStep, PleinairError
 
 if TYPE_CHECKING:
@@ -64,8 +70,12 @@ def _print(name: str, figure: Mapping[str, Any]) -> None:
         f"{name}: {best:.2f} × {figure['reference']} (best of {figure['n']}), {median:.2f} × (medians); "
         f"the target is {TARGETS[name]}\n"
     )
+    whole, reference = (statistics.median(figure[key]) for key in ("seconds", "reference_seconds"))
     for phase, seconds in figure["phases"].items():
-        sys.stdout.write(f"  {phase:<40} {1000 * seconds:8.1f} ms (median)\n")
+        sys.stdout.write(
+            f"  {phase:<24} {1000 * seconds:8.1f} ms (median), {100 * seconds / whole:5.1f} % of the run, "
+            f"{seconds / reference:.3f} × {figure['reference']}\n"
+        )
 
 
 def _ratios(above: Sequence[float], below: Sequence[float]) -> dict[str, float]:
@@ -121,12 +131,22 @@ def _run_ids(places: Paths) -> set[str]:
 
 
 def _phases(started: float, events: Sequence[Event], ended: float) -> dict[str, float]:
-    """Return the seconds from one kind of event to the next; the steps of the graph one by one."""
+    """Return the seconds of each phase; the draft is generated before the first attempt is numbered."""
     phases = {"before the graph": events[0].at - started}
     for before, event in zip(events, events[1:], strict=False):
-        name = f"{event.step or before.step or 'end'}"
+        name = _phase(before, event)
         phases[name] = phases.get(name, 0.0) + event.at - before.at
     return {**phases, "after the end": ended - events[-1].at}
+
+
+def _phase(before: Event, event: Event) -> str:
+    if event.kind == "ended":
+        return "result"
+    if before.kind == "started":
+        return "before the first step"
+    if event.kind == "step_started":
+        return "between the steps"
+    return "draft" if (event.step, event.attempt) == ("generate", 0) else event.step
 
 
 def _medians(phases: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -162,6 +182,36 @@ class TimedGenerator:
         return image
 
 
+@contextmanager
+def _timed_writes() -> Iterator[dict[str, float]]:
+    """Add up the seconds in what a run saves, for the block."""
+    from pleinair.app.runs.checkpoints import FencedSaver
+
+    seconds: dict[str, float] = {}
+    parts: Sequence[tuple[str, Any, str]] = (
+        ("(images' files)", ArtifactStore, "put"),
+        ("(event log)", EventLog, "write"),
+        ("(checkpoints)", FencedSaver, "put"),
+        ("(checkpoints)", FencedSaver, "put_writes"),
+    )
+    with ExitStack() as patches:
+        for name, owner, method in parts:
+            seconds[name] = 0.0
+            patches.enter_context(patch.object(owner, method, _adding(getattr(owner, method), seconds, name)))
+        yield seconds
+
+
+def _adding(call: Callable[..., Any], seconds: dict[str, float], name: str) -> Callable[..., Any]:
+    def timed(*args: Any, **options: Any) -> Any:
+        started = perf_counter()
+        try:
+            return call(*args, **options)
+        finally:
+            seconds[name] += perf_counter() - started
+
+    return timed
+
+
 def print_warm_runs(count: int) -> None:
     """Print the figures of warm runs in this process as JSON."""
     sys.stdout.write(json.dumps(_warm(count)))
@@ -175,11 +225,15 @@ def _warm(count: int) -> dict[str, Any]:
     generator = TimedGenerator(build_generator(load(None, {})))
     whole, steps, phases = [], [], []
     for seed in range(count + UNMEASURED):
-        generator.steps, events, started, on_clock = 0.0, list[Event](), perf_counter(), time.time()
-        draw(PROMPT, seed=seed, generator=generator, on_event=events.append)
-        whole.append(perf_counter() - started)
+        generator.steps, events = 0.0, list[Event]()
+        with _timed_writes() as writes:
+            started, on_clock = perf_counter(), time.time()
+            draw(PROMPT, seed=seed, generator=generator, on_event=events.append)
+            whole.append(perf_counter() - started)
         steps.append(generator.steps)
-        phases.append(_phases(on_clock, events, time.time()) | {"(denoising steps)": generator.steps})
+        phases.append(
+            _phases(on_clock, events, time.time()) | {"(denoising steps)": generator.steps} | writes
+        )
     whole, steps, phases = whole[UNMEASURED:], steps[UNMEASURED:], phases[UNMEASURED:]
     return {
         "reference": "the denoising steps",

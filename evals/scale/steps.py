@@ -2,6 +2,8 @@
 
 Steps: a graph of our state, whose node stores an image and appends an attempt, is run with the saver and the
 event log of runs; and again with LangGraph's own SQLite saver, which writes the whole state at each step.
+Of large images there are few steps, as it takes long to compress them. Memory: what is added since the first
+step, of which both savers have a process.
 Turns: a chat of the react graph with a generator and a driving model that cost nothing.
 """
 
@@ -12,15 +14,17 @@ import json
 import os
 import sqlite3
 import statistics
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
+import psutil
 from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
@@ -32,6 +36,7 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.events import EventLog, StepFinished
 from pleinair.app.runs.history import config_of
 from pleinair.evals.scale.command import write_figures
+from pleinair.evals.scale.library import memory_of
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Attempt, Capabilities, GenerateRequest, Usage
 
@@ -41,10 +46,11 @@ if TYPE_CHECKING:
     from pleinair.tools.types import OnStep
 
 STEPS = (1, 10, 100, 1000)
-SIDES = (64, 1024)  # pixels
+MOST_STEPS = {64: 1000, 1024: 100}  # by the pixels a side
 LAST = 10  # steps that are measured
 TARGET = 30_000  # bytes of a step
 CONCEPT = "velmora finch"
+MEMORY = "from pleinair.evals.scale.steps import print_memory; print_memory({saver!r}, {counts})"
 ROWS = (
     "SELECT (SELECT coalesce(sum(length(checkpoint) + length(metadata)), 0) FROM checkpoints)"
     " + (SELECT coalesce(sum(length(value)), 0) FROM writes)"
@@ -61,11 +67,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Measure and print both."""
     counts = [count for count in STEPS if count < options.steps] + [options.steps]
-    figures: dict[str, Any] = {"steps": []}
-    for side in SIDES:
-        for count in counts:
+    figures: dict[str, Any] = {"steps": [], "memory": _memory(counts)}
+    for side, most in MOST_STEPS.items():
+        for count in [count for count in counts if count <= max(most, counts[0])]:
             figure = {"steps": count, "side": side}
-            for name, saver in (("ours", _own_saver), ("plain", _plain_saver)):
+            for name, saver in SAVERS.items():
                 with tempfile.TemporaryDirectory() as folder:
                     figure[name] = _steps(Path(folder), count, side, saver)
             figures["steps"].append(figure)
@@ -100,6 +106,38 @@ def _steps(folder: Path, count: int, side: int, saver: Callable[[Path], Any]) ->
     each = [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
     seconds = [step - own for step, own in zip(each, node.seconds, strict=True)]
     return {"bytes": (sizes[-1] - sizes[-2]) / taken, "seconds": statistics.median(seconds[first:])}
+
+
+def _memory(counts: Sequence[int]) -> dict[str, list[dict[str, float]]]:
+    """Return by saver the MiB, resident and anonymous, that are added from the first step to later ones."""
+    memory = {}
+    for name in SAVERS:
+        code = MEMORY.format(saver=name, counts=list(counts))
+        output = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout
+        memory[name] = json.loads(output)
+        last = memory[name][-1]
+        sys.stdout.write(
+            f"memory that {last['steps'] - 1} more steps add, {name}: {last['resident_mb']:.1f} MiB, "
+            f"of them {last['anonymous_mb']:.1f} anonymous\n"
+        )
+    return memory
+
+
+def print_memory(name: str, counts: Sequence[int]) -> None:
+    """Print as JSON what `_memory` returns of one saver."""
+    process, rows = psutil.Process(), list[dict[str, float]]()
+    with tempfile.TemporaryDirectory() as folder, SAVERS[name](Path(folder) / "checkpoints.sqlite") as saver:
+        node = _Node(ArtifactStore(Path(folder) / "pictures"), min(MOST_STEPS))
+        first = 0.0, 0.0
+        for number, _ in enumerate(_stream(node, max(counts), Path(folder), saver), 1):
+            if number == 1:
+                first = memory_of(process)
+            if number in counts:
+                resident, anonymous = (
+                    now - then for now, then in zip(memory_of(process), first, strict=True)
+                )
+                rows.append({"steps": number, "resident_mb": resident, "anonymous_mb": anonymous})
+    sys.stdout.write(json.dumps(rows))
 
 
 class _Node:
@@ -167,6 +205,9 @@ def _plain_saver(path: Path) -> Iterator[SqliteSaver]:
         saver.setup()
         saver.conn.execute("PRAGMA synchronous=FULL")
         yield saver
+
+
+SAVERS: Mapping[str, Callable[[Path], Any]] = {"ours": _own_saver, "plain": _plain_saver}
 
 
 class FreeGenerator:

@@ -42,4 +42,6 @@ def test_a_step_and_a_turn_are_measured(capsys: pytest.CaptureFixture[str], tmp_
     figures = json.loads(file.read_text(encoding="utf-8"))
     assert all(step["ours"]["bytes"] < 30_000 for step in figures["steps"])
     assert len(figures["turns"]["bytes"]) == 2
+    assert [[row["steps"] for row in rows] for rows in figures["memory"].values()] == [[1, 2], [1, 2]]
+    assert figures["memory"]["ours"][0] == {"steps": 1, "resident_mb": 0, "anonymous_mb": 0}
     assert "2 turns: " in capsys.readouterr().out
