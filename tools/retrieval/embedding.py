@@ -22,6 +22,7 @@ import numpy as np
 
 from pleinair.tools.deadline import check_deadline
 from pleinair.tools.images.decoding import NOTES, ReadOptions
+from pleinair.tools.images.gpu_jpeg import decode_plain
 from pleinair.tools.images.reading import BadPicture, is_blank
 from pleinair.tools.images.sandbox import TOGETHER, Read, read_many
 from pleinair.tools.retrieval.item import Item
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 BATCH_PIXELS = 64_000_000  # decoded images in memory at once: 192 MB
 _READERS = (os.cpu_count() or 1) + 1  # threads that read ahead: one a process that decodes, one at the files
 _TOGETHER_BYTES = 512 * 1024  # of the files that one thread reads together
+_GPU_BYTES = 16 * 2**20  # the same where a GPU decodes them
+SANDBOX = "sandbox"  # name of the decoder that takes untrusted files
 # Images come reduced to this many times the encoder's own size at least: see evals/LOG.md
 _FINER = 1.5
 
@@ -81,7 +84,8 @@ def embed_library(
     total = len(library.items)
     batch, contents = _Batch(), {file.sha256: file for file in embedded.files.values() if file.width}
     options = ReadOptions(round(_FINER * getattr(encoder, "image_side", 0)), library.max_pixels)
-    with closing(_read_ahead(library, embedded, options, batch_size)) as reads:
+    decoder = getattr(encoder, "jpeg_decoder", SANDBOX)
+    with closing(_read_ahead(library, embedded, options, batch_size, decoder)) as reads:
         for done, read in enumerate(reads, start=1):
             check_deadline()
             if read is not None:
@@ -100,7 +104,7 @@ def embed_library(
 
 
 def _read_ahead(
-    library: Library, embedded: Embedded, options: ReadOptions, batch_size: int
+    library: Library, embedded: Embedded, options: ReadOptions, batch_size: int, decoder: str
 ) -> Generator[_Read | None, None, None]:
     """Yield the items' files in order, read ahead on threads; None for unchanged files."""
     waiting: deque[Future[list[_Read]] | None] = deque()
@@ -114,8 +118,8 @@ def _read_ahead(
 
     pool = ThreadPoolExecutor(_READERS)
     try:
-        for group in _groups(library, embedded):
-            waiting.append(pool.submit(_read, library, group, embedded, options) if group else None)
+        for group in _groups(library, embedded, _TOGETHER_BYTES if decoder == SANDBOX else _GPU_BYTES):
+            waiting.append(pool.submit(_read, library, group, embedded, options, decoder) if group else None)
             files += len(group)
             while files > ahead and len(waiting) > 1:
                 for read in first():
@@ -127,12 +131,12 @@ def _read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _groups(library: Library, embedded: Embedded) -> Iterator[list[Item]]:
+def _groups(library: Library, embedded: Embedded, most: int) -> Iterator[list[Item]]:
     """Yield the new items in groups for one thread each, and an empty list for each unchanged one."""
     group, size = list[Item](), 0
     for item in library.items.values():
         is_new = embedded.file(item) is None
-        if group and (not is_new or size + item.size > _TOGETHER_BYTES or len(group) == TOGETHER):
+        if group and (not is_new or size + item.size > most or len(group) == TOGETHER):
             yield group
             group, size = [], 0
         if is_new:
@@ -144,11 +148,20 @@ def _groups(library: Library, embedded: Embedded) -> Iterator[list[Item]]:
         yield group
 
 
-def _read(library: Library, items: list[Item], embedded: Embedded, options: ReadOptions) -> list[_Read]:
+def _read(
+    library: Library, items: list[Item], embedded: Embedded, options: ReadOptions, decoder: str
+) -> list[_Read]:
     """Read and hash files, and decode those that have no vector yet."""
     files = [_hashed(library, item, embedded, options) for item in items]
-    images = iter(read_many([data for _, data in files if data is not None], options))
+    images = iter(_decoded([data for _, data in files if data is not None], options, decoder))
     return [(file, None) if data is None else _usable(file, next(images)) for file, data in files]
+
+
+def _decoded(files: list[bytes], options: ReadOptions, decoder: str) -> list[Read | BadPicture]:
+    """Decode files in the sandbox, but plain JPEGs on the GPU if that is the decoder."""
+    reads = [None] * len(files) if decoder == SANDBOX else decode_plain(files, options, decoder)
+    others = iter(read_many([data for data, read in zip(files, reads, strict=True) if not read], options))
+    return [read or next(others) for read in reads]
 
 
 def _hashed(

@@ -10,13 +10,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from pleinair.tools.arguments import check_values
+from pleinair.tools.images.gpu_jpeg import check_gpu_jpeg
 from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.folders import locate
 from pleinair.tools.model_files.open_clip import LOCAL, WEIGHTS, clip_source, fetch_clip, may_load_pickle
@@ -102,6 +105,8 @@ class OpenClipEncoder:
         precision: Literal["", "float32", "bfloat16", "float16"] = "",
         threads: Annotated[int, Field(ge=1)] = 4,
         commit: str = "",
+        compile: bool = False,
+        jpeg_decoder: Literal["sandbox", "cuda"] = "sandbox",
     ) -> None:
         """Load the model.
 
@@ -114,17 +119,26 @@ class OpenClipEncoder:
             precision: of the weights; empty chooses by the machine; texts of small models stay float32.
             threads: that prepare the images of a pass for a device other than the CPU, at least 1.
             commit: of the model on the hub, 40 hexadecimal digits; empty for a folder.
+            compile: compile the image tower with `torch.compile` when the first images are embedded, which
+                takes minutes; for large libraries on a GPU.
+            jpeg_decoder: of the files of a library while it is indexed; `cuda` decodes JPEGs on the GPU with
+                nvJPEG, outside the image sandbox: for libraries that are trusted.
 
         Raises:
             BadInput: an unknown model, tag or precision, no commit, a folder that is no open_clip model or
-                has no safetensors, or a batch or number of threads under 1.
+                has no safetensors, a batch or number of threads under 1, no compiler, or no GPU that decodes.
         """
-        values = {"batch": batch, "precision": precision, "threads": threads}
+        values = {"batch": batch, "precision": precision, "threads": threads, "jpeg_decoder": jpeg_decoder}
         check_values(type(self), values, "encoder")
         self.declare(model, revision)
         self._threads = threads
         self._name, self._batch = model, batch
         self._device = _device(device)
+        if compile:
+            _check_compiler(self._device)
+        if jpeg_decoder != "sandbox":
+            check_gpu_jpeg("encoder.jpeg_decoder", jpeg_decoder)
+        self.jpeg_decoder = jpeg_decoder
         folder = _folder(model, revision, commit)
         self._model, transform, self._tokenize = _load(folder, self._device, _quick_gelu(model, revision))
         self._preparation = Preparation(transform)
@@ -133,6 +147,8 @@ class OpenClipEncoder:
         self._texts: OrderedDict[str, Any] = OrderedDict()
         self._logged = set[int]()  # hashes of the texts that were reported as truncated
         self._set_precision(precision)
+        if compile:
+            self._model.visual.compile()
 
     @staticmethod
     def declare(model: str, revision: str = "", **_: Any) -> None:
@@ -257,7 +273,15 @@ class OpenClipEncoder:
         return _normalize(self._model.encode_text(tokens))
 
     def _embed_images(self, images: Sequence[Image]) -> Any:
-        return _normalize(self._model.encode_image(self._pixels(images)))
+        try:
+            return _normalize(self._model.encode_image(self._pixels(images)))
+        except RuntimeError as error:
+            from torch._dynamo.exc import TorchDynamoException
+
+            if not isinstance(error, TorchDynamoException):
+                raise
+            reason = str(error).strip().split("\n")[0]
+            raise _not_compiled(f"torch cannot compile {self._name}: {reason}") from error
 
     def _pixels(self, images: Sequence[Image]) -> Any:
         """Return prepared images on the device: [n, 3, side, side] in the weights' precision."""
@@ -311,6 +335,19 @@ def _device(name: str) -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _check_compiler(device: str) -> None:
+    """Raise `BadInput` if what `torch.compile` needs on a device is not installed."""
+    if device.startswith("cuda") and find_spec("triton") is None:
+        raise _not_compiled("on CUDA it needs the package `triton`")
+    compilers = [name for name in (os.environ.get("CXX"), "g++", "clang++") if name]
+    if device == "cpu" and not any(map(which, compilers)):
+        raise _not_compiled(f"on the CPU it needs a C++ compiler ({', '.join(compilers)})")
+
+
+def _not_compiled(reason: str) -> BadInput:
+    return BadInput(f"encoder.compile = true: {reason}", "Set it to false.", field="encoder.compile")
 
 
 def _label(model: str) -> str:

@@ -44,6 +44,7 @@ class EncoderFacts(NamedTuple):
     training: Training | None
     has_patches: bool
     device: str  # of torch
+    jpeg_decoder: str  # of the files of a library that is indexed
 
 
 def serve(descriptor: int) -> None:
@@ -86,7 +87,8 @@ class _LogSender(logging.Handler):
 def _facts_of(encoder: Any) -> EncoderFacts:
     side, has_patches = getattr(encoder, "image_side", 0), hasattr(encoder, "encode_patches")
     device = getattr(encoder, "device", "cpu")
-    return EncoderFacts(encoder.id, side, training_of(encoder), has_patches, device)
+    decoder = getattr(encoder, "jpeg_decoder", "sandbox")
+    return EncoderFacts(encoder.id, side, training_of(encoder), has_patches, device, decoder)
 
 
 def _encode(_: Connection, encoder: Any, method: str, items: Sequence[Any]) -> Vectors | Features:

@@ -277,6 +277,11 @@ class EncoderWorker(Worker[EncoderFacts]):
         return self.facts.device
 
     @property
+    def jpeg_decoder(self) -> str:
+        """Return what decodes the JPEG files of a library that is indexed."""
+        return self.facts.jpeg_decoder
+
+    @property
     def has_patches(self) -> bool:
         """Return whether the encoder has `encode_patches`."""
         return self.facts.has_patches

@@ -20,6 +20,7 @@ from support import colour_encoder as colours
 from support.colour_encoder import ColourEncoder, build, find, paint, write_squares
 from support.colour_files import scene
 
+from pleinair.tools.images.sandbox import read_many
 from pleinair.tools.retrieval import embedding
 from pleinair.tools.retrieval.build import build_index
 from pleinair.tools.retrieval.index import Index
@@ -335,3 +336,29 @@ def test_an_encoder_with_a_size_sees_reduced_images(folder: Path, index_folder: 
     scene(1_600, 1_200).save(folder / "large.jpg")
     build(folder, index_folder, Sized())
     assert sorted(sizes) == [(8, 8)] * 4 + [(200, 150)]
+
+
+class GpuDecoding(ColourEncoder):
+    """Encoder whose JPEGs torchvision decodes, here on the CPU."""
+
+    jpeg_decoder = "cpu"
+
+
+def test_plain_jpegs_are_decoded_beside_the_sandbox(
+    folder: Path, index_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene().resize((64, 48)).save(folder / "photo.jpg", quality=95)
+    (folder / "photo, cut.jpg").write_bytes((folder / "photo.jpg").read_bytes()[:200])
+    in_sandbox = build(folder, index_folder)
+    files: list[bytes] = []
+
+    def record(group: Sequence[bytes], *arguments: Any) -> Any:
+        files.extend(group)
+        return read_many(group, *arguments)
+
+    monkeypatch.setattr(embedding, "read_many", record)
+    index = build(folder, index_folder.with_name("other"), GpuDecoding())
+    assert index.ids == in_sandbox.ids and index.skipped == in_sandbox.skipped
+    np.testing.assert_allclose(index.vector("photo.jpg"), in_sandbox.vector("photo.jpg"), atol=1e-3)
+    assert (folder / "red.png").read_bytes() in files
+    assert (folder / "photo.jpg").read_bytes() not in files

@@ -154,11 +154,34 @@ def test_the_id_has_model_and_weights_but_no_path(encoder: OpenClipEncoder) -> N
         ({"batch": 0}, "encoder.batch = 0"),
         ({"precision": "int1"}, "encoder.precision = 'int1': must be '', 'float32'"),
         ({"threads": 0}, "encoder.threads = 0: must be at least 1"),
+        ({"jpeg_decoder": "gpu"}, "encoder.jpeg_decoder = 'gpu': must be 'sandbox' or 'cuda'"),
     ],
 )
 def test_unusable_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput, match=message):
         OpenClipEncoder(**{"model": MODEL} | arguments)
+
+
+def test_what_compiles_and_decodes_is_checked_before_the_model_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(encoder_module, "_load", pytest.fail)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BadInput, match="encoder.jpeg_decoder = 'cuda': torch finds no CUDA"):
+        OpenClipEncoder(MODEL, jpeg_decoder="cuda")
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(BadInput, match="encoder.compile = true: on the CPU it needs a C\\+\\+ compiler"):
+        OpenClipEncoder(MODEL, device="cpu", compile=True)
+
+
+def test_a_tower_that_torch_cannot_compile_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "/bin/true")
+    monkeypatch.setattr(torch._inductor.config.cpp, "cxx", (None, "/bin/false"))
+    encoder = OpenClipEncoder(MODEL, device="cpu", compile=True)
+    with pytest.raises(BadInput, match="encoder.compile = true: torch cannot compile local-dir:pocket"):
+        encoder.encode_images(NOISE[:1])
+    assert encoder.encode_text(["a finch"]).shape == (1, 128)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
