@@ -60,14 +60,11 @@ from pleinair.tools.worker.worker import DeviceLock, EncoderWorker, GeneratorWor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from pleinair.tools.retrieval.calibrate import Calibration
     from pleinair.tools.retrieval.changes import LibraryChanges
-    from pleinair.tools.retrieval.compose import Dense
     from pleinair.tools.retrieval.dense import IndexRetriever
     from pleinair.tools.retrieval.index import Index
     from pleinair.tools.retrieval.library import Library
     from pleinair.tools.retrieval.shards import Embedded
-    from pleinair.tools.retrieval.threshold import RelativeThreshold
     from pleinair.tools.storage.artifacts import ArtifactStore
 
 OnProgress = Callable[[int, int], None]  # images done, images in total
@@ -365,6 +362,8 @@ def open_corpus(
     """
     if settings.library.folder == POCKET:
         settings = for_pocket(settings)
+    from pleinair.tools.retrieval.calibrate import open_threshold
+
     opened = library or (lambda: open_library(settings, places, on_index))
     second = settings.retrieval.second
     return Corpus(
@@ -374,36 +373,8 @@ def open_corpus(
         (lambda: _dense_retriever(with_second(settings, second), places, on_index, opened))
         if second
         else None,
-        lambda dense: relative_threshold(settings, places, dense),
+        lambda dense: open_threshold(cast("IndexRetriever", dense)),
     )
-
-
-def relative_threshold(settings: Settings, places: Paths, dense: Dense) -> RelativeThreshold:
-    """Open the threshold that is relative to the query, after calibrating it by captions where there is none.
-
-    Raise `BadInput` if the library has too few captions.
-    """
-    from pleinair.tools.retrieval.threshold import load_threshold
-
-    stored = load_threshold(index_folder(settings, places), dense.encoder.id)
-    if stored is not None:
-        return stored
-    _, threshold = calibrate_threshold(settings, places, dense)
-    return threshold
-
-
-def calibrate_threshold(
-    settings: Settings, places: Paths, dense: Dense
-) -> tuple[Calibration, RelativeThreshold]:
-    """Calibrate the thresholds by captions, and store the relative one beside the index; raise as above."""
-    from pleinair.tools.retrieval.calibrate import calibrate
-    from pleinair.tools.retrieval.threshold import RelativeThreshold, sample_of, save_threshold
-
-    sample = sample_of(dense)
-    calibration = calibrate(dense, sample)
-    threshold = RelativeThreshold(sample, calibration.relative.threshold)
-    save_threshold(index_folder(settings, places), dense.encoder.id, threshold)
-    return calibration, threshold
 
 
 def _dense_retriever(

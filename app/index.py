@@ -14,7 +14,6 @@ from pleinair.app.engines import (
     OnProgress,
     Watch,
     build_encoder,
-    calibrate_threshold,
     check,
     fresh_index,
     index_fault,
@@ -62,6 +61,7 @@ def bring_up_to_date(
     `BadInput` if no image is usable, no caption for a suggestion, or shards do not fit, `PleinairError` if
     the disk is full.
     """
+    from pleinair.tools.retrieval.calibrate import store_threshold
     from pleinair.tools.retrieval.dense import IndexRetriever
 
     check(settings)
@@ -83,7 +83,8 @@ def bring_up_to_date(
     yield from _of_data_sets(library)
     yield from _problems(library, index, every_problem)
     if calibrated:
-        calibration, _ = calibrate_threshold(settings, home, IndexRetriever(library, index, encoder))
+        dense = IndexRetriever(library, index, encoder, home.cache / "texts.sqlite")
+        calibration, _ = store_threshold(dense)
         yield from _of_thresholds(calibration)
 
 

@@ -17,6 +17,8 @@ from pleinair.app.engines import (
     declared_capabilities,
     encoder_training,
     index_exists,
+    index_folder,
+    open_library,
     require_library,
     sampling_capabilities,
 )
@@ -25,7 +27,7 @@ from pleinair.app.paths import Paths, places
 from pleinair.app.runs.edits import has_input, require_edits, require_image_file
 from pleinair.app.runs.notes import Note
 from pleinair.app.runs.prices import require_prices
-from pleinair.app.settings import BackendChoice, Settings, renamed
+from pleinair.app.settings import POCKET, BackendChoice, Settings, renamed
 from pleinair.tools import registry
 from pleinair.tools.arguments import complaint
 from pleinair.tools.model_files.hub import NotDownloaded
@@ -37,7 +39,7 @@ from pleinair.tools.realrag import (
     require_training,
     require_values,
 )
-from pleinair.tools.retrieval.compose import BOTH, LEXICAL
+from pleinair.tools.retrieval.compose import AUTO, BOTH, LEXICAL, threshold_of
 from pleinair.tools.storage.files import checked_path, require_writable
 from pleinair.tools.types import BadInput, Budget, Hit, Picture, PleinairError, Reference, Value
 
@@ -51,9 +53,11 @@ MAX_INPUT_IMAGES = 16  # no generator takes more
 DIRECT = "direct"  # the graph without retrieval
 REALRAG = "realrag"  # the graph that may require a trained retriever
 CROSSMODAL = "crossmodal"  # the graph that ranks by vectors whatever the method of retrieval
+IMAGERAG = "imagerag"  # with those two, the papers' graphs, which have a flat threshold of their own
 INPUT_FIELD = "pictures"  # of a graph's input
 INPUT_IMAGES = "input_images"  # arguments of `draw`
 OUT = "out"
+_CAPTIONED: set[str] = set()  # folders of the indexes of libraries with captions enough
 
 
 class Parent(Value):
@@ -173,7 +177,7 @@ def _check_base(request: DrawRequest, base: Picture) -> None:
 
 
 def check_settings(settings: Settings, graph: str) -> None:
-    """Raise `BadInput` for settings that no run of a graph can use; loads nothing and writes nothing."""
+    """Raise `BadInput` for settings that no run of a graph can use; loads no model, writes no run."""
     check_budget(settings.budget)
     check(settings)
     _check_trained_encoder(settings, graph)
@@ -182,6 +186,7 @@ def check_settings(settings: Settings, graph: str) -> None:
     require_prices(settings)
     _check_approval(settings, graph)
     _check_library(settings, graph)
+    _check_threshold(settings, graph)
 
 
 def _check_trained_encoder(settings: Settings, graph: str) -> None:
@@ -252,6 +257,30 @@ def _check_library(settings: Settings, graph: str) -> None:
         return  # listing a URL costs more than a run may for a check
     if library.folders and not has_images(library.folders):
         raise BadInput(f"library.folder = {library.folder!r}: no images in it; accepted: {WANTED}")
+
+
+def _check_threshold(settings: Settings, graph: str) -> None:
+    """Refuse a threshold that has to be calibrated by captions which the library does not have.
+
+    A run would notice it after its draft. A library without an index is read for it, once a process.
+    """
+    if settings.retrieval.threshold != AUTO or not _uses_threshold(settings, graph):
+        return
+    from pleinair.tools.retrieval.calibrate import require_captions
+
+    home = places(settings.paths.home)
+    key = str(index_folder(settings, home))
+    if key not in _CAPTIONED:
+        items = open_library(settings, home).items.values()
+        require_captions(items, f"retrieval.threshold = {AUTO!r}: ")
+        _CAPTIONED.add(key)
+
+
+def _uses_threshold(settings: Settings, graph: str) -> bool:
+    """Return whether a graph abstains by `retrieval.threshold` of a library that may lack captions."""
+    by_papers = graph in (CROSSMODAL, IMAGERAG, REALRAG) and settings.retrieval.method == AUTO
+    is_own = has_own_retriever(settings) or settings.library.folder == POCKET
+    return graph != DIRECT and not by_papers and not is_own and threshold_of(settings.retrieval) is None
 
 
 def check_out(folder: Path) -> None:

@@ -106,6 +106,10 @@ class Pocket:
         """List the images."""
         return self._hits
 
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of texts."""
+        return self.encoder.encode_text(texts)
+
     def vector(self, id: str) -> Vectors:
         """Return an image's vector."""
         row: Vectors = self.vectors[self._rows[id]]

@@ -44,6 +44,9 @@ class FakeRetriever:
     def entries(self) -> Sequence[Hit]:
         return [self.hit(id, 0.0) for id in sorted({*self.ranking, *self.captions})]
 
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        return self.encoder.encode_text(texts)
+
     def vector(self, id: str) -> Vectors:
         return unit(self.angles[id])
 

@@ -20,13 +20,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pleinair.tools.retrieval.caption_index import core_words, words
-from pleinair.tools.retrieval.threshold import RelativeThreshold
+from pleinair.tools.retrieval.threshold import (
+    RelativeThreshold,
+    load_threshold,
+    sample_of,
+    save_threshold,
+)
 from pleinair.tools.types import BadInput, Hit, Value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pleinair.tools.retrieval.compose import Dense
+    from pleinair.tools.retrieval.dense import IndexRetriever
+    from pleinair.tools.retrieval.item import Item
     from pleinair.tools.types import Vectors
 
     Scores = NDArray[np.float64]  # one for each caption
@@ -101,12 +108,8 @@ def scores_of(dense: Dense, captions: int = CAPTIONS) -> tuple[list[Vectors], Sc
 
     Raise `BadInput` as `calibrate` does.
     """
+    require_captions(dense.entries())
     texts = [entry.captions[0] for entry in dense.entries() if entry.caption.strip()]
-    if (count := len(set(texts))) < 2:
-        raise BadInput(
-            f"The library has {count} captions; a calibration needs 2 or more.",
-            "Set retrieval.threshold to a cosine, or add captions.",
-        )
     texts = texts[:: -(-len(texts) // captions)]
     searches = {text: _search(dense, text) for text in dict.fromkeys(texts)}
     alike = _likeness(dense, searches.values())
@@ -116,6 +119,38 @@ def scores_of(dense: Dense, captions: int = CAPTIONS) -> tuple[list[Vectors], Sc
         np.array([searches[text].best for text in texts]),
         np.array([unrelated[text] for text in texts]),
     )
+
+
+def require_captions(entries: Iterable[Hit | Item], prefix: str = "") -> None:
+    """Raise `BadInput` for fewer than two different captions; reads on only until there are two."""
+    texts = set()
+    for entry in entries:
+        if entry.caption.strip():
+            texts.add(entry.caption.splitlines()[0])
+        if len(texts) > 1:
+            return
+    state = "all the same caption" if texts else "no captions"
+    raise BadInput(
+        f"{prefix}The library's images have {state}; a calibration needs two different captions.",
+        "Set retrieval.threshold to a cosine, or add captions.",
+    )
+
+
+def open_threshold(dense: IndexRetriever) -> RelativeThreshold:
+    """Return the relative threshold beside an index, after calibrating it where there is none that fits.
+
+    Raise `BadInput` as `calibrate` does.
+    """
+    return load_threshold(dense.index) or store_threshold(dense)[1]
+
+
+def store_threshold(dense: IndexRetriever) -> tuple[Calibration, RelativeThreshold]:
+    """Calibrate the thresholds, and write the relative one beside the index; raise as `calibrate`."""
+    sample = sample_of(dense)
+    calibration = calibrate(dense, sample)
+    threshold = RelativeThreshold(sample, calibration.relative.threshold)
+    save_threshold(dense.index, threshold)
+    return calibration, threshold
 
 
 def choose(related: Sequence[float], unrelated: Sequence[float]) -> Rates:
@@ -134,7 +169,7 @@ def _search(dense: Dense, caption: str) -> _Search:
     hits, terms, core = dense.search(caption, _DEPTH), _words(caption), set(core_words(caption))
     own = [hit for hit in hits if caption in hit.captions or _names(hit, core)]
     return _Search(
-        query=dense.encoder.encode_text([caption]),
+        query=dense.embed([caption]),
         best=own[0].score if own else _MISSED,
         own=[hit.id for hit in own[:_COMPARED]],
         others=[(hit.id, hit.score) for hit in hits if terms.isdisjoint(_words(hit.caption))],

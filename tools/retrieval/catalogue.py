@@ -160,6 +160,11 @@ class Catalogue:
         query = f"SELECT row, {columns} FROM items WHERE row IN (SELECT value FROM json_each(?))"
         return {record[0]: record[1:] for record in self.read(query, (json.dumps([*map(int, rows)]),))}
 
+    def checks(self, ids: Sequence[str]) -> dict[str, int]:
+        """Return the CRC-32 of the vectors of images by id, of those that have one."""
+        query = "SELECT id, crc FROM items WHERE id IN (SELECT value FROM json_each(?)) AND row IS NOT NULL"
+        return dict(self.read(query, (json.dumps(list(ids)),)))
+
     def file(self, id: str) -> File | None:
         """Return the state of a file when it was read, None of one that the library did not have."""
         records = self.read(f"SELECT {_FILE} FROM items WHERE id = ?", (id,))

@@ -127,6 +127,9 @@ class Dense(Retriever, Protocol):
     def encoder(self) -> Encoder:
         """Return the encoder of the texts and of the images' vectors."""
 
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of texts, float32 [n, dim], rows of length 1."""
+
     def vector(self, id: str) -> Vectors:
         """Return an image's vector, float32 [dim], of length 1."""
 
@@ -137,7 +140,7 @@ class Thresholded(Wrapper):
     def __init__(self, dense: Dense, threshold: RelativeThreshold) -> None:
         super().__init__(dense)
         self._retriever, self._threshold = dense, threshold
-        self.encoder, self.vector = dense.encoder, dense.vector
+        self.encoder, self.embed, self.vector = dense.encoder, dense.embed, dense.vector
 
     def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
         """Search for up to `k` images, best first."""
@@ -146,7 +149,7 @@ class Thresholded(Wrapper):
     def search_many(self, queries: Sequence[str], k: int, seed: int = 0) -> list[list[Hit]]:
         """Search for each of several texts."""
         rankings = search_all(self._retriever, queries, k, seed)
-        scores = [self._threshold.of(vector[None]) for vector in self.encoder.encode_text(queries)]
+        scores = [self._threshold.of(vector[None]) for vector in self.embed(queries)]
         return [
             [hit.model_copy(update={"query_scores": of_query}) for hit in hits]
             for hits, of_query in zip(rankings, scores, strict=True)

@@ -36,7 +36,7 @@ class IndexRetriever:
         require_encoder(index.manifest, encoder, "The index")
         if index.is_stale(library):
             raise BadInput(f"The library {library.title} has changed since it was indexed.", REBUILD)
-        self._library, self._index, self.encoder = library, index, encoder
+        self._library, self.index, self.encoder = library, index, encoder
         self._texts = TextVectors(encoder, text_cache)
         self.training = training_of(encoder)
 
@@ -64,13 +64,16 @@ class IndexRetriever:
     def _embed(self, queries: Sequence[str], k: int) -> Vectors:
         for query in queries:
             check_query(query, k)
-        return self._texts.of(queries)
+        return self.embed(queries)
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of texts, float32 [n, dim]; those of earlier texts are cached."""
+        return self._texts.of(texts)
 
     def _hits(self, vectors: Vectors, k: int) -> list[list[Hit]]:
         items = self._library.items
         return [
-            [items[id].hit(score, "cosine") for id, score in pairs]
-            for pairs in self._index.search(vectors, k)
+            [items[id].hit(score, "cosine") for id, score in pairs] for pairs in self.index.search(vectors, k)
         ]
 
     def open(self, id: str) -> Image:
@@ -78,13 +81,13 @@ class IndexRetriever:
         item = self._library.item(id)
         if not self._library.is_current(item):
             data = self._library.read(item)
-            if hashlib.sha256(data).hexdigest() != self._index.sha256(id):
+            if hashlib.sha256(data).hexdigest() != self.index.sha256(id):
                 raise BadPicture(f"`{id}` has changed since it was indexed.")
         return self._library.picture(id)
 
     def vector(self, id: str) -> Vectors:
         """Return the vector of an indexed image, [dim]; raise `KeyError` for any other."""
-        return self._index.vector(id)
+        return self.index.vector(id)
 
     def entries(self) -> Sequence[Hit]:
         """List every indexed image in the library's order, with score 0."""
@@ -92,6 +95,6 @@ class IndexRetriever:
 
     @cached_property
     def _entries(self) -> Sequence[Hit]:
-        if self._index.describes(self._library):
-            return self._index.entries
-        return [self._library.items[id].hit() for id in self._index.ids]
+        if self.index.describes(self._library):
+            return self.index.entries
+        return [self._library.items[id].hit() for id in self.index.ids]

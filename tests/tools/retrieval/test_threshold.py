@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from support.colour_encoder import ColourEncoder, build, paint, write_squares
 from support.fake_retriever import FakeRetriever, corpus, unit
 
-from pleinair.tools.retrieval.compose import Corpus, RetrievalOptions, compose, threshold_of
+from pleinair.tools.retrieval.calibrate import open_threshold
+from pleinair.tools.retrieval.compose import Corpus, RetrievalOptions, Thresholded, compose, threshold_of
+from pleinair.tools.retrieval.dense import IndexRetriever
+from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.threshold import (
     SHARE,
     RelativeThreshold,
@@ -126,17 +131,73 @@ def test_a_retriever_that_cannot_calibrate_refuses_auto() -> None:
         compose(options, corpus(options, FakeRetriever("abc", CAPTIONS, ANGLES)))
 
 
-def test_a_stored_threshold_is_that_of_its_encoder_alone(tmp_path: Path) -> None:
-    sample = np.stack([unit(0), unit(60)])
-    save_threshold(tmp_path, "clip", RelativeThreshold(sample, 0.123))
-    stored = load_threshold(tmp_path, "clip")
+def dense_of(folder: Path, index_folder: Path, encoder: ColourEncoder | None = None) -> IndexRetriever:
+    encoder = encoder or ColourEncoder()
+    return IndexRetriever(Library.open(folder), build(folder, index_folder, encoder), encoder)
+
+
+def test_a_stored_threshold_is_that_of_its_encoder_and_version(tmp_path: Path) -> None:
+    folder = write_squares(tmp_path / "library")
+    dense = dense_of(folder, tmp_path / "index")
+    assert load_threshold(dense.index) is None
+    save_threshold(dense.index, RelativeThreshold(sample_of(dense), 0.123))
+    stored = load_threshold(dense.index)
     assert stored and stored.margin == 0.123
-    assert np.array_equal(stored.sample, sample)
-    assert load_threshold(tmp_path, "other") is None
-    (file,) = tmp_path.iterdir()
-    file.write_bytes(file.read_bytes()[:40])
-    assert load_threshold(tmp_path, "clip") is None
-    assert load_threshold(tmp_path / "none", "clip") is None
+    assert np.array_equal(stored.sample, sample_of(dense))
+    path = tmp_path / "index" / "threshold.safetensors"
+    data = path.read_bytes()
+    for broken in (data[:40], data.replace(b'"version":"2"', b'"version":"1"')):
+        path.write_bytes(broken)
+        assert load_threshold(dense.index) is None
+    path.write_bytes(data)
+    assert load_threshold(dense_of(folder, tmp_path / "index", ColourEncoder("colour-2")).index) is None
+
+
+def test_a_threshold_is_calibrated_anew_when_a_tenth_of_the_library_has_changed(tmp_path: Path) -> None:
+    folder = tmp_path / "library"
+    folder.mkdir()
+    for number in range(40):
+        paint(folder, f"{number:02}.png", (250 - number, 6 * number, 90))
+
+    def captions(count: int, word: str = "red") -> None:
+        lines = [f"{number:02}.png,{word if number % 2 else 'blue'}" for number in range(count)]
+        (folder / "metadata.csv").write_text("\n".join(["file_name,text", *lines]), encoding="utf-8")
+
+    def is_stored() -> bool:
+        return load_threshold(dense_of(folder, tmp_path / "index").index) is not None
+
+    captions(20)
+    open_threshold(dense_of(folder, tmp_path / "index"))
+    for number in range(3):
+        paint(folder, f"new{number}.png", (9, 9, 200 + number))
+        paint(folder, f"{number:02}.png", (9, 200 + number, 9))
+    captions(23)
+    assert is_stored()
+    paint(folder, "03.png", (9, 203, 9))  # the fourth of 40 with other content
+    assert not is_stored()
+    open_threshold(dense_of(folder, tmp_path / "index"))
+    captions(28)
+    assert not is_stored()
+    open_threshold(dense_of(folder, tmp_path / "index"))
+    for number in range(3, 8):
+        paint(folder, f"new{number}.png", (9, 9, 200 + number))
+    assert not is_stored()
+
+
+def test_queries_are_embedded_once_for_their_hits_and_their_threshold(tmp_path: Path) -> None:
+    class Counting(ColourEncoder):
+        def encode_text(self, texts: Sequence[str]) -> Any:
+            counted.extend(texts)
+            return super().encode_text(texts)
+
+    counted = list[str]()
+    dense = dense_of(write_squares(tmp_path / "library"), tmp_path / "index", Counting())
+    retriever = Thresholded(dense, RelativeThreshold(sample_of(dense), 0.1))
+    for _ in range(2):
+        hits = retriever.search_many(["red", "blue"], 2)
+    assert counted == ["red", "blue"]
+    assert [ranking[0].id for ranking in hits] == ["red.png", "blue.png"]
+    assert all(hit.query_scores for ranking in hits for hit in ranking)
 
 
 def test_the_sample_is_even_and_at_most_its_size() -> None:
