@@ -1,10 +1,12 @@
 """Search by product codes of 4 bits, refined by exact products until hardly anything can be missing.
 
-Codes of 64 bytes stand for vectors of 512 numbers, and FAISS compares them some fifty times as fast; what
-they choose is compared exactly. How many candidates are needed depends on the query: 200 suffice for the ten
-best where these stand out, and in a dense cluster 10,000 may not. So of each query it is estimated, from its
-candidates alone, how many of the best are not among them. While that is more than 3 in 1,000 it is searched
-again with eight times as many, and at last exactly.
+A code stands for 5 numbers of a vector that is rotated at random, so that each code has an equal part of what
+there is in it. FAISS compares codes some fifty times as fast as vectors; what they choose is compared exactly.
+
+How many candidates are needed depends on the query: 200 suffice for the ten best where these stand out, and
+in a dense cluster 10,000 may not. So of each query it is estimated, from its candidates alone, how many of
+the best are not among them. While that is more than 3 in 1,000, first the other half of the candidates is
+compared, then eight times as many are searched for, and at last all vectors are compared.
 
 The estimate: products are a line of the codes' scores plus normal noise, and below the last candidate the
 scores go on as many times denser as they became within the second half of the candidates (exponentially; in
@@ -18,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pleinair.tools.retrieval.exact_search import Selection, best_of, products_of, search_rows
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -25,14 +29,32 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.int64]
 
-FACTORS = (20, 160, 1280)  # candidates a hit, in turn
+FACTORS = (40, 320, 2560)  # candidates a hit, in turn
 MOST_MISSING = 0.003  # estimated share of the hits that may be missing
-_LEAST_CANDIDATES = 200  # with fewer the estimate is unreliable
+_CODED = 5  # numbers that a code represents
+_LEAST_CANDIDATES = 400  # from half as many on the estimate is reliable
 _MOST_CANDIDATES = 0.05  # of all vectors; with more exact search is about as fast
 _LEAST_SLOPE = 0.1
+_NOISE = 1.2  # of the products, to that of the candidates: what the codes leave out differs among clusters
+_MARGIN = 1.5  # candidates for each that a selection should have
+_FEW = 35_000  # selected rows; so many are compared in about 5 ms
 
 
-def search_codes(index: Any, queries: Vectors, k: int, *, complete: bool = True) -> tuple[Vectors, Rows]:
+def empty_coded_index(sample: Vectors) -> Any:
+    """Return an empty `IndexRefineFlat`: codes trained on vectors [n, dim], and the exact vectors."""
+    import faiss
+
+    dim = sample.shape[1]
+    size = -(-dim // (2 * _CODED)) * 2 * _CODED  # FAISS wants an even number of codes
+    name = f"RR{size},PQ{size // _CODED}x4fs,RFlat"
+    index = faiss.index_factory(dim, name, faiss.METRIC_INNER_PRODUCT)
+    index.train(sample)
+    return index
+
+
+def search_codes(
+    index: Any, queries: Vectors, k: int, *, complete: bool = True, selection: Selection | None = None
+) -> tuple[Vectors, Rows]:
     """Return products and rows, each [n, k], of the `k` best for queries [n, dim], best first.
 
     Args:
@@ -41,40 +63,57 @@ def search_codes(index: Any, queries: Vectors, k: int, *, complete: bool = True)
         k: hits.
         complete: whether a query that codes cannot answer is searched exactly; without it such a query gets
             the best of its last candidates.
+        selection: rows to which the search is limited; the last hits are rows -1 where it has fewer than `k`.
     """
     import faiss
 
     codes, exact = faiss.downcast_index(index.base_index), faiss.downcast_index(index.refine_index)
+    if selection and len(selection.rows) <= _FEW:
+        return search_rows(exact, queries, k, selection.rows)
     scores = np.full((len(queries), k), -np.inf, np.float32)
     rows = np.full((len(queries), k), -1, np.int64)
     waiting = np.arange(len(queries))
     for factor in FACTORS:
         size = max(k * factor, _LEAST_CANDIDATES)
-        if not len(waiting) or size > _MOST_CANDIDATES * index.ntotal:
+        fetched = int(size * _MARGIN / selection.share) if selection else size
+        if not len(waiting) or fetched > _MOST_CANDIDATES * index.ntotal:
             break
-        approximate, candidates = codes.search(queries[waiting], size)
-        products = _products(exact, queries[waiting], candidates)
-        best = np.argpartition(products, -k, axis=1)[:, -k:]
-        best = np.take_along_axis(best, np.argsort(-np.take_along_axis(products, best, 1), axis=1), 1)
-        scores[waiting] = np.take_along_axis(products, best, 1)
-        rows[waiting] = np.take_along_axis(candidates, best, 1)
-        waiting = waiting[_missing(approximate, products, scores[waiting, -1]) > MOST_MISSING * k]
-    if len(waiting) and (complete or rows[waiting[0], 0] < 0):
-        scores[waiting], rows[waiting] = exact.search(queries[waiting], k)
+        approximate, candidates = codes.search(queries[waiting], fetched)
+        searched, postponed = waiting, waiting[:0]
+        if selection:
+            enough, approximate, candidates = _selected(approximate, candidates, size, selection)
+            searched, postponed = waiting[enough], waiting[~enough]
+        products = np.empty((len(searched), 0), np.float32)
+        for count in (size // 2, size):
+            new = products_of(exact, queries[searched], candidates[:, products.shape[1] : count])
+            products = np.concatenate([products, new], axis=1)
+            scores[searched], rows[searched] = best_of(products, candidates, k)
+            missing = _missing(approximate[:, :count], products, scores[searched, -1]) > MOST_MISSING * k
+            searched, products = searched[missing], products[missing]
+            approximate, candidates = approximate[missing], candidates[missing]
+            if not len(searched):
+                break
+        waiting = np.concatenate([searched, postponed])
+    if len(waiting) and (complete or (rows[waiting, 0] < 0).any()):
+        if selection:
+            scores[waiting], rows[waiting] = search_rows(exact, queries[waiting], k, selection.rows)
+        else:
+            scores[waiting], rows[waiting] = exact.search(queries[waiting], k)
     return scores, rows
 
 
-def _products(exact: Any, queries: Vectors, candidates: Rows) -> Vectors:
-    """Return the products of each query [n, dim] with its candidates [n, m]."""
-    import faiss
-
-    products = np.empty(candidates.shape, np.float32)
-    pointers = (faiss.swig_ptr(array) for array in (queries, products, candidates))
-    query_pointer, product_pointer, candidate_pointer = pointers
-    exact.compute_distance_subset(
-        len(queries), query_pointer, candidates.shape[1], product_pointer, candidate_pointer
+def _selected(
+    scores: Vectors, candidates: Rows, size: int, selection: Selection
+) -> tuple[NDArray[np.bool_], Vectors, Rows]:
+    """Return which queries have `size` candidates in the selection, and of these the first ones, [m, size]."""
+    outside = ~selection.mask[candidates]
+    enough = candidates.shape[1] - outside.sum(1) >= size
+    places = np.argsort(outside[enough], axis=1, kind="stable")[:, :size]
+    return (
+        enough,
+        np.take_along_axis(scores[enough], places, 1),
+        np.take_along_axis(candidates[enough], places, 1),
     )
-    return products
 
 
 def _missing(scores: Vectors, products: Vectors, last: Vectors) -> NDArray[np.float64]:
@@ -91,7 +130,7 @@ def _missing(scores: Vectors, products: Vectors, last: Vectors) -> NDArray[np.fl
     covariance = (centred * (products - products.mean(1, keepdims=True))).sum(1)
     slope = np.clip(covariance / np.maximum((centred**2).sum(1), 1e-12), _LEAST_SLOPE, None)
     residuals = products[:, half:] - slope[:, None] * scores[:, half:]
-    noise = np.maximum(residuals.std(1), 1e-6)
+    noise = np.maximum(_NOISE * residuals.std(1), 1e-6)
     distance = (last - residuals.mean(1) - slope * cut) / noise  # of the last hit from what is at the cut
     width = np.maximum(scores[:, half] - cut, 1e-6)  # in which the number of candidates doubles
     growth = math.log(2) * noise / (slope * width)

@@ -1,23 +1,27 @@
-"""Vectors in a FAISS inner-product index: one memory-mapped file, copied to a GPU if there is one.
+"""Vectors in a FAISS inner-product index: one memory-mapped file, copied to a GPU if there is one with room.
 
 Under `EXACT_BELOW` vectors the search is exact. From there on 4-bit product codes choose candidates, which
-are then compared exactly, so that a score is a cosine either way; see `coded_search`. On a GPU the
-search is exact at any size; that branch was tested with a replacement of the GPU and never on one. Not
-covered: several GPUs, and files from strangers, which FAISS does not withstand; the caller compares sizes and
-checksums before FAISS reads a byte.
+are then compared exactly, so that a score is a cosine either way; see `coded_search`. On a GPU all vectors
+are compared in float16, and the best of them again exactly; that branch was tested with a replacement of the
+GPU and never on one. A search of selected rows takes place on the CPU. Not covered: several GPUs, and files
+from strangers, which FAISS does not withstand; the caller compares sizes and checksums before FAISS reads a
+byte.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pleinair.tools.retrieval.coded_search import search_codes
+from pleinair.tools.retrieval.coded_search import empty_coded_index, search_codes
+from pleinair.tools.retrieval.exact_search import Selection, best_of, products_of, search_rows
 from pleinair.tools.retrieval.manifest import REBUILD
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, PleinairError
@@ -28,9 +32,13 @@ if TYPE_CHECKING:
     from pleinair.tools.types import Vectors
 
 EXACT_BELOW = 100_000  # vectors; exact search takes some 7 ms for so many of 512 numbers
-_CODED = 4  # numbers that a code represents
 _BLOCK = 65_536  # vectors passed to FAISS at a time
 _MOST_REFINED = 256  # hits; for more of them exact search is faster
+GPU_K = 2048  # the most neighbours that FAISS finds on a GPU
+_GPU_MARGIN = 16  # neighbours beyond those asked for
+_GPU_SCRATCH = 256 * 2**20  # bytes on the GPU for FAISS's own use
+
+_log = logging.getLogger(__name__)
 
 
 def write_vectors(folder: Path, vectors: Sequence[NDArray[np.float32]], dim: int) -> str:
@@ -47,12 +55,9 @@ def write_vectors(folder: Path, vectors: Sequence[NDArray[np.float32]], dim: int
 
 def _empty_index(vectors: Sequence[NDArray[np.float32]], dim: int) -> Any:
     """Create an index for vectors; for many of them train its codes on an even sample."""
-    faiss = load_faiss()
-    if len(vectors) < EXACT_BELOW or dim % _CODED:
-        return faiss.IndexFlatIP(dim)
-    index = faiss.index_factory(dim, f"PQ{dim // _CODED}x4fs,RFlat", faiss.METRIC_INNER_PRODUCT)
-    index.train(np.stack(vectors[:: -(-len(vectors) // _BLOCK)]))
-    return index
+    if len(vectors) < EXACT_BELOW:
+        return load_faiss().IndexFlatIP(dim)
+    return empty_coded_index(np.stack(vectors[:: -(-len(vectors) // _BLOCK)]))
 
 
 def exact(index: Any) -> Any:
@@ -75,11 +80,11 @@ def read_vectors(path: Path, count: int, dim: int) -> Any:
 
 
 def find_nearest(
-    index: Any, queries: Vectors, k: int, *, complete: bool = True
+    index: Any, queries: Vectors, k: int, *, complete: bool = True, selection: Selection | None = None
 ) -> tuple[Vectors, NDArray[np.int64]]:
     """Return scores and rows, each [n, k], of the `k` best for queries [n, dim], on one thread.
 
-    `complete` is that of `search_codes`.
+    `complete` and `selection` are those of `search_codes`.
 
     With two threads FAISS took three times as long for one query: 100 ms against 32 ms for 60,000 rows of 512
     on two busy cores. The number is the calling thread's own and is restored, as torch may share it.
@@ -90,20 +95,48 @@ def find_nearest(
     queries = np.ascontiguousarray(queries, dtype=np.float32)
     try:
         if hasattr(index, "refine_index") and k <= _MOST_REFINED:
-            return search_codes(index, queries, k, complete=complete)
+            return search_codes(index, queries, k, complete=complete, selection=selection)
+        if selection:
+            return search_rows(exact(index), queries, k, selection.rows)
         scores, rows = exact(index).search(queries, k)
         return scores, rows
     finally:
         faiss.omp_set_num_threads(threads)
 
 
-def on_gpu(index: Any) -> tuple[Any, Any] | None:
-    """Copy the exact index to the first GPU and return it with its resources; return None without a GPU."""
+class GpuIndex:
+    """Copy of an index on the first GPU in float16; threads may share it. The scores are exact."""
+
+    def __init__(self, index: Any) -> None:
+        """Copy an index of FAISS; raise FAISS's `RuntimeError` where it does not fit."""
+        faiss = load_faiss()
+        self._index, self._exact = index, exact(index)  # the latter is part of the former
+        self._lock = Lock()  # on a GPU FAISS serves one thread at a time
+        self._resources = faiss.StandardGpuResources()
+        self._resources.setTempMemory(_GPU_SCRATCH)
+        options = faiss.GpuClonerOptions()
+        options.useFloat16 = True
+        self._copy = faiss.index_cpu_to_gpu(self._resources, 0, self._exact, options)
+
+    def search(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+        """Return scores and rows, each [n, k], of the `k` best for queries [n, dim]; `k` is `GPU_K` at most."""
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        size = min(k + _GPU_MARGIN, GPU_K, self._exact.ntotal)  # rounding may change the order of the last
+        with self._lock:
+            rows = self._copy.search(queries, size)[1]
+        return best_of(products_of(self._exact, queries, rows), rows, k)
+
+
+def on_gpu(index: Any, budget: float) -> GpuIndex | None:
+    """Return a copy of an index on the first GPU; None without one, or where it takes over `budget` GiB."""
     faiss = load_faiss()
     if not hasattr(faiss, "StandardGpuResources") or faiss.get_num_gpus() < 1:
         return None
-    resources = faiss.StandardGpuResources()
-    return faiss.index_cpu_to_gpu(resources, 0, exact(index)), resources
+    needed = (2 * index.ntotal * index.d + _GPU_SCRATCH) / 2**30
+    if needed > budget:
+        _log.warning("the vectors stay on the CPU: on the GPU they take %.2f of %.2f GiB", needed, budget)
+        return None
+    return GpuIndex(index)
 
 
 def load_faiss() -> ModuleType:

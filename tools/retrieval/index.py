@@ -21,7 +21,8 @@ import numpy as np
 
 from pleinair.tools.locks import Once
 from pleinair.tools.retrieval.catalogue import Catalogue, Entries, check_vector, open_catalogue
-from pleinair.tools.retrieval.faiss_index import find_nearest, on_gpu, read_vectors
+from pleinair.tools.retrieval.exact_search import Selection
+from pleinair.tools.retrieval.faiss_index import GPU_K, find_nearest, on_gpu, read_vectors
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.manifest import (
     READING,
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pleinair.tools.types import Vectors
-
-_GPU_K = 2048  # the most neighbours that FAISS finds on a GPU
 
 
 class Index:
@@ -164,16 +163,17 @@ class Index:
 class _Opened:
     """Vectors of an index, and their copy on a GPU."""
 
-    def __init__(self, folder: Path, manifest: Manifest) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, gpu_memory: float) -> None:
         self.vectors = read_vectors(folder / manifest.vectors, manifest.count, manifest.dim)
-        self._gpu = on_gpu(self.vectors)
-        self._lock = Lock() if self._gpu else nullcontext()  # on a GPU FAISS serves one thread at a time
+        self._gpu = on_gpu(self.vectors, gpu_memory) if gpu_memory else None
 
-    def search(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
+    def search(
+        self, queries: Vectors, k: int, selection: Selection | None
+    ) -> tuple[Vectors, NDArray[np.int64]]:
         """Return scores and rows, each [n, k], of the `k` best for queries [n, dim]."""
-        searched = self._gpu[0] if self._gpu and k <= _GPU_K else self.vectors
-        with self._lock:
-            return find_nearest(searched, queries, k)
+        if self._gpu and k <= GPU_K and selection is None:
+            return self._gpu.search(queries, k)
+        return find_nearest(self.vectors, queries, k, selection=selection)
 
 
 def require_encoder(manifest: Manifest, encoder: Encoder, what: str) -> None:

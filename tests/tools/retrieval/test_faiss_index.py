@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pleinair.tools.retrieval import coded_search
 from pleinair.tools.retrieval import faiss_index as flat
 from pleinair.tools.retrieval.coded_search import MOST_MISSING, _missing
+from pleinair.tools.retrieval.exact_search import Selection
 
 DIM, COUNT = 32, 3000
 MANY = pytest.mark.parametrize("exact_below", [10**6, 1000], ids=["exact", "coded"])
@@ -75,30 +77,101 @@ def test_the_file_is_memory_mapped(
     assert str(tmp_path) in Path("/proc/self/maps").read_text(encoding="utf-8")
 
 
-def test_an_odd_dimension_stays_exact(tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("dim", [1, 3, 31])
+def test_any_dimension_can_be_coded(
+    tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch, dim: int
+) -> None:
     monkeypatch.setattr(flat, "EXACT_BELOW", 1000)
-    odd = np.ascontiguousarray(rows[:, : DIM - 1])
-    index = stored(tmp_path, odd)
-    assert flat.exact(index) is index
+    part = np.ascontiguousarray(rows[:, :dim])
+    index = stored(tmp_path, part)
+    assert flat.exact(index) is not index
+    scores = flat.find_nearest(index, part[:5], 10)[0]
+    np.testing.assert_allclose(scores, -np.sort(-part[:5] @ part.T, axis=1)[:, :10], atol=1e-5)
 
 
 @MANY
-def test_the_index_on_a_gpu_is_exact(
-    tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch, exact_below: int
+@pytest.mark.parametrize("share", [0.9, 0.3, 0.01, 0.002, 0])
+def test_a_search_of_selected_rows_is_that_of_an_index_of_them(
+    tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch, exact_below: int, share: float
 ) -> None:
-    faiss = flat.load_faiss()
     monkeypatch.setattr(flat, "EXACT_BELOW", exact_below)
-    monkeypatch.setattr(faiss, "StandardGpuResources", SimpleNamespace, raising=False)
+    monkeypatch.setattr(coded_search, "_FEW", 100)
+    chosen = np.sort(np.random.default_rng(1).permutation(COUNT)[: int(share * COUNT)])
+    queries, selection = rows[::500], Selection(chosen, COUNT)
+    scores, numbers = flat.find_nearest(stored(tmp_path, rows), queries, 10, selection=selection)
+    products = np.full((len(queries), COUNT), -np.inf, np.float32)
+    products[:, chosen] = queries @ rows[chosen].T
+    size = min(10, len(chosen))
+    np.testing.assert_allclose(scores[:, :size], -np.sort(-products, axis=1)[:, :size], atol=1e-6)
+    assert np.isin(numbers[:, :size], chosen).all()
+    assert (numbers[:, size:] == -1).all() and np.isneginf(scores[:, size:]).all()
+
+
+def test_a_selection_far_from_the_query_is_found_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flat, "EXACT_BELOW", 1000)
+    monkeypatch.setattr(coded_search, "_FEW", 100)
+    rows = spread(20_000, 20, 0.5, 0)
+    query = rows[:1]
+    farthest = np.sort(np.argsort(rows @ query[0])[:10_000])
+    numbers = flat.find_nearest(stored(tmp_path, rows), query, 10, selection=Selection(farthest, 20_000))[1]
+    correct = farthest[np.argsort(-rows[farthest] @ query[0])[:10]]
+    assert set(numbers[0].tolist()) == set(correct.tolist())
+
+
+class OnCpu:
+    """Stand-in for FAISS's copy on a GPU: float16, and at most 2,048 neighbours."""
+
+    def __init__(self, index: Any) -> None:
+        self.index = flat.load_faiss().IndexFlatIP(index.d)
+        self.index.add(index.reconstruct_n(0, index.ntotal).astype(np.float16).astype(np.float32))
+
+    def search(self, queries: Any, k: int) -> Any:
+        assert k <= 2048
+        return self.index.search(queries, k)
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Replace the GPU; return the options of the copies that were made."""
+    faiss, options = flat.load_faiss(), list[Any]()
+
+    def copy(resources: Any, device: int, index: Any, cloner: Any) -> OnCpu:
+        assert device == 0 and type(index) is faiss.IndexFlatIP
+        options.append(cloner)
+        return OnCpu(index)
+
+    resources = SimpleNamespace(setTempMemory=lambda size: None)
+    monkeypatch.setattr(faiss, "StandardGpuResources", lambda: resources, raising=False)
+    monkeypatch.setattr(faiss, "GpuClonerOptions", SimpleNamespace, raising=False)
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
-    monkeypatch.setattr(faiss, "index_cpu_to_gpu", lambda _, device, index: (device, index), raising=False)
-    copied = flat.on_gpu(stored(tmp_path, rows))
-    assert copied is not None
-    device, index = copied[0]
-    assert (device, type(index)) == (0, faiss.IndexFlatIP)
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", copy, raising=False)
+    return options
+
+
+@MANY
+def test_the_scores_of_the_index_on_a_gpu_are_exact(
+    tmp_path: Path, rows: Any, monkeypatch: pytest.MonkeyPatch, gpu: list[Any], exact_below: int
+) -> None:
+    monkeypatch.setattr(flat, "EXACT_BELOW", exact_below)
+    copied = flat.on_gpu(stored(tmp_path, rows), 4.0)
+    assert copied is not None and gpu[0].useFloat16
+    queries = rows[::300]
+    for k in (1, 10, flat.GPU_K):
+        scores = copied.search(queries, k)[0]
+        np.testing.assert_allclose(scores, -np.sort(-queries @ rows.T, axis=1)[:, :k], atol=1e-6)
+
+
+def test_an_index_over_its_budget_stays_on_the_cpu(
+    tmp_path: Path, rows: Any, gpu: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert flat.on_gpu(stored(tmp_path, rows), 0.25) is None and not gpu
+    assert "0.25 of 0.25 GiB" in caplog.text
 
 
 def test_without_a_gpu_nothing_is_copied(tmp_path: Path, rows: Any) -> None:
-    assert flat.on_gpu(stored(tmp_path, rows[:5])) is None
+    assert flat.on_gpu(stored(tmp_path, rows[:5]), 4.0) is None
 
 
 def spread(count: int, clusters: int, noise: float, seed: int) -> Any:
