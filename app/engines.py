@@ -181,6 +181,12 @@ def _check_retrieval(settings: Settings) -> None:
         declare("encoder", options.second.backend, options.second.arguments, "retrieval.second")
     elif options.method == BOTH:
         raise BadInput("retrieval.method = 'both': needs a second encoder, in the table retrieval.second")
+    if has_own_retriever(settings):
+        for key, value in (("tags", options.tags), ("min_side", options.min_side)):
+            if value:
+                raise BadInput(
+                    f"retrieval.{key} = {value!r}: not for the program's own retriever; leave it out"
+                )
     if threshold is not None and options.method not in (AUTO, "dense"):
         raise BadInput(
             f"imagerag.threshold = {threshold}: a cosine, so it needs retrieval.method = 'dense' or 'auto', "
@@ -391,6 +397,7 @@ def _dense_retriever(
     index = fresh_index(settings, places, library, encoder, on_index)
     if _is_replaced(library, index):
         library = Library.of_catalogue(index.catalogue, places.cache / "libraries")
+    index.gpu_memory = settings.retrieval.gpu_memory
     return IndexRetriever(library, index, encoder, places.cache / "texts.sqlite")
 
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pleinair.evals.scale.command import write_figures
-from pleinair.tools.retrieval.faiss_index import exact, find_nearest, read_vectors, write_vectors
+from pleinair.tools.retrieval.exact_search import exact_of
+from pleinair.tools.retrieval.faiss_index import find_nearest, read_vectors, write_vectors
 
 if TYPE_CHECKING:
     from pleinair.tools.types import Vectors
@@ -85,7 +86,7 @@ def _measure(size: int, seed: int, repeats: int) -> dict[str, Any]:
     with TemporaryDirectory() as folder:
         index = read_vectors(Path(folder) / write_vectors(Path(folder), list(vectors), DIM), size, DIM)
         del vectors  # the index has a copy
-        flat = exact(index)
+        flat = exact_of(index)
         faiss.omp_set_num_threads(1)
         times = [
             _best(lambda: [flat.search(query[None], K) for query in queries[:4]], 4),

@@ -1,7 +1,7 @@
 """Search by product codes of 4 bits, refined by exact products until hardly anything can be missing.
 
-A code stands for 5 numbers of a vector that is rotated at random, so that each code has an equal part of what
-there is in it. FAISS compares codes some fifty times as fast as vectors; what they choose is compared exactly.
+A code stands for 5 numbers of a vector that is rotated at random, so that each code has an equal part of it.
+FAISS compares codes some fifty times as fast as vectors; what they choose is compared exactly.
 
 How many candidates are needed depends on the query: 200 suffice for the ten best where these stand out, and
 in a dense cluster 10,000 may not. So of each query it is estimated, from its candidates alone, how many of
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pleinair.tools.retrieval.exact_search import Selection, best_of, products_of, search_rows
+from pleinair.tools.retrieval.exact_search import Selection, best_of, exact_of, products_of, search_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,55 +65,73 @@ def search_codes(
             the best of its last candidates.
         selection: rows to which the search is limited; the last hits are rows -1 where it has fewer than `k`.
     """
-    import faiss
-
-    codes, exact = faiss.downcast_index(index.base_index), faiss.downcast_index(index.refine_index)
     if selection and len(selection.rows) <= _FEW:
-        return search_rows(exact, queries, k, selection.rows)
-    scores = np.full((len(queries), k), -np.inf, np.float32)
-    rows = np.full((len(queries), k), -1, np.int64)
+        return search_rows(exact_of(index), queries, k, selection.rows)
+    search = _Search(index, queries, k, selection)
     waiting = np.arange(len(queries))
     for factor in FACTORS:
         size = max(k * factor, _LEAST_CANDIDATES)
         fetched = int(size * _MARGIN / selection.share) if selection else size
         if not len(waiting) or fetched > _MOST_CANDIDATES * index.ntotal:
             break
-        approximate, candidates = codes.search(queries[waiting], fetched)
-        searched, postponed = waiting, waiting[:0]
-        if selection:
-            enough, approximate, candidates = _selected(approximate, candidates, size, selection)
-            searched, postponed = waiting[enough], waiting[~enough]
-        products = np.empty((len(searched), 0), np.float32)
+        waiting = search.by_codes(waiting, size, fetched)
+    if len(waiting) and (complete or (search.rows[waiting, 0] < 0).any()):
+        search.exactly(waiting)
+    return search.scores, search.rows
+
+
+class _Search:
+    """Search for several queries, with the best hits that they have so far."""
+
+    def __init__(self, index: Any, queries: Vectors, k: int, selection: Selection | None) -> None:
+        import faiss
+
+        self._codes, self._exact = faiss.downcast_index(index.base_index), exact_of(index)
+        self._queries, self._k, self._selection = queries, k, selection
+        self.scores = np.full((len(queries), k), -np.inf, np.float32)
+        self.rows = np.full((len(queries), k), -1, np.int64)
+
+    def by_codes(self, places: Rows, size: int, fetched: int) -> Rows:
+        """Compare `size` candidates, of `fetched`, of the queries at some places.
+
+        Return the places of those that may miss hits.
+        """
+        scores, candidates = self._codes.search(self._queries[places], fetched)
+        postponed = places[:0]
+        if self._selection:
+            enough, scores, candidates = _selected(scores, candidates, size, self._selection)
+            places, postponed = places[enough], places[~enough]
+        products = np.empty((len(places), 0), np.float32)
         for count in (size // 2, size):
-            new = products_of(exact, queries[searched], candidates[:, products.shape[1] : count])
+            new = products_of(self._exact, self._queries[places], candidates[:, products.shape[1] : count])
             products = np.concatenate([products, new], axis=1)
-            scores[searched], rows[searched] = best_of(products, candidates, k)
-            missing = _missing(approximate[:, :count], products, scores[searched, -1]) > MOST_MISSING * k
-            searched, products = searched[missing], products[missing]
-            approximate, candidates = approximate[missing], candidates[missing]
-            if not len(searched):
-                break
-        waiting = np.concatenate([searched, postponed])
-    if len(waiting) and (complete or (rows[waiting, 0] < 0).any()):
-        if selection:
-            scores[waiting], rows[waiting] = search_rows(exact, queries[waiting], k, selection.rows)
+            best, self.rows[places] = best_of(products, candidates, self._k)
+            self.scores[places] = best
+            waits = _missing(scores[:, :count], products, best[:, -1]) > MOST_MISSING * self._k
+            if not waits.any():
+                return postponed
+            places, products = places[waits], products[waits]
+            scores, candidates = scores[waits], candidates[waits]
+        return np.concatenate([places, postponed])
+
+    def exactly(self, places: Rows) -> None:
+        """Search exactly for the queries at some places."""
+        if self._selection:
+            found = search_rows(self._exact, self._queries[places], self._k, self._selection.rows)
         else:
-            scores[waiting], rows[waiting] = exact.search(queries[waiting], k)
-    return scores, rows
+            found = self._exact.search(self._queries[places], self._k)
+        self.scores[places], self.rows[places] = found
 
 
 def _selected(
     scores: Vectors, candidates: Rows, size: int, selection: Selection
 ) -> tuple[NDArray[np.bool_], Vectors, Rows]:
-    """Return which queries have `size` candidates in the selection, and of these the first ones, [m, size]."""
+    """Return which queries have `size` selected candidates, and their first ones, [m, size]."""
     outside = ~selection.mask[candidates]
     enough = candidates.shape[1] - outside.sum(1) >= size
     places = np.argsort(outside[enough], axis=1, kind="stable")[:, :size]
-    return (
-        enough,
-        np.take_along_axis(scores[enough], places, 1),
-        np.take_along_axis(candidates[enough], places, 1),
-    )
+    chosen = np.arange(len(places))[:, None], places
+    return enough, scores[enough][chosen], candidates[enough][chosen]
 
 
 def _missing(scores: Vectors, products: Vectors, last: Vectors) -> NDArray[np.float64]:

@@ -25,9 +25,12 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from pleinair.tools.arguments import checked
+from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.locks import Once
 from pleinair.tools.realrag import search_away
 from pleinair.tools.retrieval.catalogue import has_captions
+from pleinair.tools.retrieval.conditions import Conditions
+from pleinair.tools.retrieval.faiss_index import GPU_MEMORY
 from pleinair.tools.retrieval.filters import (
     Filtered,
     Images,
@@ -35,6 +38,7 @@ from pleinair.tools.retrieval.filters import (
     Merged,
     Wrapper,
     by_license,
+    by_tags_and_side,
     readable,
     similar,
 )
@@ -105,6 +109,24 @@ class RetrievalOptions(Value):
         description='of images that may be retrieved: SPDX identifiers; "known": any that is stated; "free": '
         "any that permits commercial use and changes; empty accepts all",
     )
+    tags: tuple[str, ...] = Field(
+        default=(),
+        exclude_if=not_,
+        description="of images that may be retrieved, which need one of them; empty accepts all",
+    )
+    min_side: int = Field(
+        default=0,
+        ge=0,
+        exclude_if=not_,
+        description="shorter side of images that may be retrieved, in pixels, at least",
+    )
+    gpu_memory: float = Field(
+        default=GPU_MEMORY,
+        ge=0,
+        exclude_if=lambda memory: memory == GPU_MEMORY,
+        description="GiB that the vectors may take on a GPU, beside encoder and generator; more stay on "
+        "the CPU, and with 0 all",
+    )
     deduplicate: float = Field(default=0.995, ge=0, le=1)  # cosine from which images are copies; 0 keeps all
     drop_near_copies: bool = Field(
         default=True,
@@ -118,6 +140,11 @@ class RetrievalOptions(Value):
         "scores over a sample of the library and calibrated by the captions when first used",
     )
     arguments: dict[str, Any] = Field(default_factory=dict, exclude_if=not_)  # of the method
+
+    @property
+    def conditions(self) -> Conditions:
+        """Return the conditions on the images that may be retrieved."""
+        return Conditions(self.licenses, self.tags, self.min_side)
 
 
 class Dense(Retriever, Protocol):
@@ -179,10 +206,18 @@ class Corpus:
         self._library, self._dense, self._second = Once(library), Once(dense), second and Once(second)
         self._relative = relative
 
-    @property
+    def with_options(self, options: RetrievalOptions) -> Corpus:
+        """Return the same corpus with other options."""
+        return Corpus(options, self._library, self._dense, self._second, self._relative)
+
+    @cached_property
     def dense(self) -> Dense:
-        """Return the dense retriever; the first use loads the encoder and updates the index."""
-        return self._dense()
+        """Return the dense retriever; the first use loads the encoder and updates the index.
+
+        It searches among the images that meet the conditions of the options, if it can; others are filtered
+        out of its hits.
+        """
+        return _among(self._dense(), self.options.conditions)
 
     @property
     def thresholded(self) -> Dense:
@@ -196,14 +231,28 @@ class Corpus:
     def _with_threshold(self) -> Dense:
         if self._relative is None:
             raise BadInput(f"retrieval.threshold = {AUTO!r}: not for this retriever; accepted: a cosine")
-        return Thresholded(self.dense, self._relative(self.dense))
+        return Thresholded(self.dense, self._relative(self._dense()))
 
-    @property
+    @cached_property
     def second(self) -> Dense:
         """Return the dense retriever of `retrieval.second`; raise `BadInput` if there is none."""
         if self._second is None:
             raise BadInput(f"retrieval.method = {self.options.method!r} needs a table retrieval.second.")
-        return self._second()
+        return _among(self._second(), self.options.conditions)
+
+    def tags(self, id: str) -> tuple[str, ...]:
+        """Return the tags of an image; raise `BadInput` for an unknown id."""
+        return self._library().item(id).tags
+
+    def side(self, id: str) -> int:
+        """Return the shorter side of an image in pixels, 0 of one that cannot be read."""
+        catalogue = self._library().catalogue
+        if catalogue and (file := catalogue.file(id)):
+            return min(file.width, file.height)
+        try:
+            return min(self._library().picture(id, side=0).size)
+        except BadPicture:
+            return 0
 
     def open(self, id: str) -> Image:
         """Open an image of the library; raise `BadPicture` for a damaged file."""
@@ -218,6 +267,12 @@ class Corpus:
         return [item.hit() for item in self._library().items.values()]
 
 
+def _among(dense: Dense, conditions: Conditions) -> Dense:
+    """Return the dense retriever of the images that meet conditions, or the same one if it cannot select."""
+    among: Callable[[Conditions], Dense] | None = getattr(dense, "among", None)
+    return among(conditions) if among and conditions else dense
+
+
 def check_method(options: RetrievalOptions) -> Callable[..., Any]:
     """Return what builds the method; raise `BadInput` for an unknown one or for unusable arguments."""
     table, setting = "retrieval.arguments", "retrieval.method"
@@ -226,19 +281,26 @@ def check_method(options: RetrievalOptions) -> Callable[..., Any]:
 
 def compose(options: RetrievalOptions, corpus: Corpus) -> Retriever:
     """Build the retriever that the options describe; raise `BadInput` for an unknown method."""
+    corpus = corpus.with_options(options)
     if not options.licenses:
         return _composed(options, corpus)
     every = options.model_copy(update={"licenses": ()})
-    return Licensed(_composed(options, corpus), Once(lambda: _composed(every, corpus)))
+    return Licensed(_composed(options, corpus), Once(lambda: _composed(every, corpus.with_options(every))))
 
 
 def _composed(options: RetrievalOptions, corpus: Corpus) -> Retriever:
     method = check_method(options)(corpus, **options.arguments)
-    return filtered(method if isinstance(method, Retriever) else Wrapper(corpus, method), options, method)
+    retriever = method if isinstance(method, Retriever) else Wrapper(corpus, method)
+    if (options.tags or options.min_side) and not getattr(method, "filtered", False):
+        retriever = Filtered(retriever, by_tags_and_side(options.conditions, corpus.tags, corpus.side))
+    return filtered(retriever, options, method)
 
 
 def filtered(retriever: Retriever, options: RetrievalOptions, method: object = None) -> Retriever:
-    """Return a retriever with the filters and the re-ranking of the options; `method` may say how."""
+    """Return a retriever with the filters and the re-ranking of the options; `method` may say how.
+
+    Not filtered by tags and size, which a hit does not have.
+    """
     if not getattr(method, "filtered", False):
         retriever = _filtered(retriever, options, getattr(method, "vector", None))
     return CaptionOrder(retriever) if options.rerank == "bm25" else retriever

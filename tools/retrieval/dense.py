@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.realrag import training_of
+from pleinair.tools.retrieval.conditions import Conditions, select
+from pleinair.tools.retrieval.exact_search import Selection
 from pleinair.tools.retrieval.index import Index, require_encoder
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.manifest import REBUILD
@@ -39,6 +42,13 @@ class IndexRetriever:
         self._library, self.index, self.encoder = library, index, encoder
         self._texts = TextVectors(encoder, text_cache)
         self.training = training_of(encoder)
+        self.selection: Selection | None = None
+
+    def among(self, conditions: Conditions) -> IndexRetriever:
+        """Return a retriever of the images that meet conditions; it still lists and opens all."""
+        other = copy(self)
+        other.selection = select(self.index.catalogue, conditions)
+        return other
 
     def search(self, query: str, k: int) -> list[Hit]:
         """Search for up to `k` images, best first; raise `BadInput` for `k` under 1 or a blank query."""
@@ -73,7 +83,8 @@ class IndexRetriever:
     def _hits(self, vectors: Vectors, k: int) -> list[list[Hit]]:
         items = self._library.items
         return [
-            [items[id].hit(score, "cosine") for id, score in pairs] for pairs in self.index.search(vectors, k)
+            [items[id].hit(score, "cosine") for id, score in pairs]
+            for pairs in self.index.search(vectors, k, self.selection)
         ]
 
     def open(self, id: str) -> Image:

@@ -34,8 +34,16 @@ class Selection:
         return len(self.rows) / max(1, self.count)
 
 
+def exact_of(index: Any) -> Any:
+    """Return the exact index inside one with codes, else the index itself; the latter must be kept."""
+    import faiss
+
+    inner = getattr(index, "refine_index", None)
+    return index if inner is None else faiss.downcast_index(inner)
+
+
 def search_rows(exact: Any, queries: Vectors, k: int, rows: Rows) -> tuple[Vectors, Rows]:
-    """Return products and rows, each [n, k], of the best of `rows` for queries [n, dim]; -1 where none is left.
+    """Return products and rows, each [n, k], of the best of `rows` for queries [n, dim]; -1 after the last.
 
     `exact` is an `IndexFlatIP`.
     """
@@ -48,7 +56,7 @@ def search_rows(exact: Any, queries: Vectors, k: int, rows: Rows) -> tuple[Vecto
 
 
 def products_of(exact: Any, queries: Vectors, candidates: Rows) -> Vectors:
-    """Return the products [n, m] of each query [n, dim] with its candidates [n, m], rows of an `IndexFlatIP`."""
+    """Return the products [n, m] of queries [n, dim] with candidates [n, m], rows of an `IndexFlatIP`."""
     import faiss
 
     queries, candidates = np.ascontiguousarray(queries), np.ascontiguousarray(candidates)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pleinair.tools.retrieval.coded_search import empty_coded_index, search_codes
-from pleinair.tools.retrieval.exact_search import Selection, best_of, products_of, search_rows
+from pleinair.tools.retrieval.exact_search import Selection, best_of, exact_of, products_of, search_rows
 from pleinair.tools.retrieval.manifest import REBUILD
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput, PleinairError
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 EXACT_BELOW = 100_000  # vectors; exact search takes some 7 ms for so many of 512 numbers
 _BLOCK = 65_536  # vectors passed to FAISS at a time
 _MOST_REFINED = 256  # hits; for more of them exact search is faster
+GPU_MEMORY = 2.0  # GiB of a GPU that the vectors may take
 GPU_K = 2048  # the most neighbours that FAISS finds on a GPU
 _GPU_MARGIN = 16  # neighbours beyond those asked for
 _GPU_SCRATCH = 256 * 2**20  # bytes on the GPU for FAISS's own use
@@ -58,12 +59,6 @@ def _empty_index(vectors: Sequence[NDArray[np.float32]], dim: int) -> Any:
     if len(vectors) < EXACT_BELOW:
         return load_faiss().IndexFlatIP(dim)
     return empty_coded_index(np.stack(vectors[:: -(-len(vectors) // _BLOCK)]))
-
-
-def exact(index: Any) -> Any:
-    """Return the exact index inside one with codes, else the index itself."""
-    inner = getattr(index, "refine_index", None)
-    return index if inner is None else load_faiss().downcast_index(inner)
 
 
 def read_vectors(path: Path, count: int, dim: int) -> Any:
@@ -97,8 +92,8 @@ def find_nearest(
         if hasattr(index, "refine_index") and k <= _MOST_REFINED:
             return search_codes(index, queries, k, complete=complete, selection=selection)
         if selection:
-            return search_rows(exact(index), queries, k, selection.rows)
-        scores, rows = exact(index).search(queries, k)
+            return search_rows(exact_of(index), queries, k, selection.rows)
+        scores, rows = exact_of(index).search(queries, k)
         return scores, rows
     finally:
         faiss.omp_set_num_threads(threads)
@@ -110,7 +105,7 @@ class GpuIndex:
     def __init__(self, index: Any) -> None:
         """Copy an index of FAISS; raise FAISS's `RuntimeError` where it does not fit."""
         faiss = load_faiss()
-        self._index, self._exact = index, exact(index)  # the latter is part of the former
+        self._index, self._exact = index, exact_of(index)  # the latter is part of the former
         self._lock = Lock()  # on a GPU FAISS serves one thread at a time
         self._resources = faiss.StandardGpuResources()
         self._resources.setTempMemory(_GPU_SCRATCH)
@@ -119,7 +114,7 @@ class GpuIndex:
         self._copy = faiss.index_cpu_to_gpu(self._resources, 0, self._exact, options)
 
     def search(self, queries: Vectors, k: int) -> tuple[Vectors, NDArray[np.int64]]:
-        """Return scores and rows, each [n, k], of the `k` best for queries [n, dim]; `k` is `GPU_K` at most."""
+        """Return scores and rows, each [n, k], of the `k` best, `GPU_K` at most, for queries [n, dim]."""
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         size = min(k + _GPU_MARGIN, GPU_K, self._exact.ntotal)  # rounding may change the order of the last
         with self._lock:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, cast
 
 from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.realrag import Training, search_away, training_of
+from pleinair.tools.retrieval.conditions import Conditions
+from pleinair.tools.retrieval.exact_search import Selection
 from pleinair.tools.retrieval.fusion import Keep, Same
 from pleinair.tools.retrieval.licenses import admits
 from pleinair.tools.retrieval.near_copies import Thumbnail, is_near_copy, thumbnail
@@ -45,6 +47,12 @@ class Wrapper:
     def training(self) -> Training | None:
         """Return the training of the retriever below, None for an untrained one."""
         return training_of(self._source)
+
+    @property
+    def selection(self) -> Selection | None:
+        """Return the rows to which the source limits its searches, None where it does not."""
+        selection: Selection | None = getattr(self._source, "selection", None)
+        return selection
 
     def open(self, id: str) -> Image:
         """Open an image of the library."""
@@ -159,6 +167,19 @@ class Licensed(Wrapper):
 def by_license(licenses: Collection[str]) -> Keep:
     """Build a filter by license, which `admits` reads."""
     return _only(lambda hit: admits(licenses, hit.license))
+
+
+def by_tags_and_side(
+    conditions: Conditions, tags: Callable[[str], Collection[str]], side: Callable[[str], int]
+) -> Keep:
+    """Build a filter by tags and size; `tags` and `side` return those of an image by its id."""
+
+    def passes(hit: Hit) -> bool:
+        if conditions.tags and not conditions.meets_tags(tags(hit.id)):
+            return False
+        return not conditions.min_side or side(hit.id) >= conditions.min_side
+
+    return _only(passes)
 
 
 def without(ids: Collection[str]) -> Keep:

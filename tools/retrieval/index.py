@@ -11,10 +11,8 @@ unchanged.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +20,7 @@ import numpy as np
 from pleinair.tools.locks import Once
 from pleinair.tools.retrieval.catalogue import Catalogue, Entries, check_vector, open_catalogue
 from pleinair.tools.retrieval.exact_search import Selection
-from pleinair.tools.retrieval.faiss_index import GPU_K, find_nearest, on_gpu, read_vectors
+from pleinair.tools.retrieval.faiss_index import GPU_K, GPU_MEMORY, find_nearest, on_gpu, read_vectors
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.manifest import (
     READING,
@@ -46,7 +44,8 @@ class Index:
 
     def __init__(self, folder: Path, manifest: Manifest, catalogue: Catalogue) -> None:
         self.folder, self.manifest, self.catalogue = folder, manifest, catalogue
-        self._opened = Once(lambda: _Opened(folder, manifest))
+        self.gpu_memory = GPU_MEMORY  # GiB that the vectors may take on a GPU; read when they are first used
+        self._opened = Once(lambda: _Opened(folder, manifest, self.gpu_memory))
 
     @classmethod
     def open(cls, folder: str | Path, encoder: Encoder) -> Index:
@@ -104,15 +103,21 @@ class Index:
         """Return whether the catalogue has a library's images with their present metadata."""
         return self.manifest.library == library.digest
 
-    def search(self, queries: Vectors, k: int) -> list[list[tuple[str, float]]]:
+    def search(
+        self, queries: Vectors, k: int, selection: Selection | None = None
+    ) -> list[list[tuple[str, float]]]:
         """Return up to `k` ids with their products for each of `queries` [n, dim], best first, ties by id.
 
-        Raise `BadInput` if the stored vector of one of them is damaged.
+        With a `selection` its rows alone are searched. Raise `BadInput` if the stored vector of one of them
+        is damaged.
         """
         if queries.ndim != 2 or queries.shape[1] != self.manifest.dim:
             raise BadInput(f"The queries are {queries.shape}, the index (n, {self.manifest.dim}).", REBUILD)
-        size = min(2 * k, len(self))  # FAISS breaks ties arbitrarily: sort more to fill the last places
-        scores, rows = self._opened().search(queries, size)
+        count = len(self) if selection is None else len(selection.rows)
+        size = min(2 * k, count)  # FAISS breaks ties arbitrarily: sort more to fill the last places
+        if not size:
+            return [[] for _ in queries]
+        scores, rows = self._opened().search(queries, size, selection)
         most = np.maximum(1, np.linalg.norm(queries, axis=1, keepdims=True))  # rounding may exceed it
         cosines = np.clip(scores, -most, most)
         return [self._ranking(*pair)[:k] for pair in zip(rows.tolist(), cosines.tolist(), strict=True)]

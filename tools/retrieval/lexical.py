@@ -63,6 +63,8 @@ class Lexical(_ByCaptions):
         """
         check_query(query, k)
         scores = self._captions.scores(query)
+        if selection := self.selection:
+            scores = np.where(selection.mask, scores, 0)
         return [self._hit(row, float(scores[row]), query) for row in _best(scores, k)]
 
     def _hit(self, row: int, score: float, query: str) -> Hit:

@@ -12,7 +12,7 @@ import pytest
 from pleinair.tools.retrieval import coded_search
 from pleinair.tools.retrieval import faiss_index as flat
 from pleinair.tools.retrieval.coded_search import MOST_MISSING, _missing
-from pleinair.tools.retrieval.exact_search import Selection
+from pleinair.tools.retrieval.exact_search import Selection, exact_of
 
 DIM, COUNT = 32, 3000
 MANY = pytest.mark.parametrize("exact_below", [10**6, 1000], ids=["exact", "coded"])
@@ -84,7 +84,7 @@ def test_any_dimension_can_be_coded(
     monkeypatch.setattr(flat, "EXACT_BELOW", 1000)
     part = np.ascontiguousarray(rows[:, :dim])
     index = stored(tmp_path, part)
-    assert flat.exact(index) is not index
+    assert exact_of(index) is not index
     scores = flat.find_nearest(index, part[:5], 10)[0]
     np.testing.assert_allclose(scores, -np.sort(-part[:5] @ part.T, axis=1)[:, :10], atol=1e-5)
 
@@ -190,7 +190,7 @@ def test_codes_lose_one_in_a_thousand_of_the_ten_best_at_most(
     monkeypatch.setattr(flat, "EXACT_BELOW", 1000)
     rows, queries = spread(20_000, clusters, noise, 0), spread(120, clusters, 1.5 * noise, 1)
     index = stored(tmp_path, rows)
-    correct = flat.exact(index).search(queries, 10)[1]
+    correct = exact_of(index).search(queries, 10)[1]
 
     def recall(found: Any) -> float:
         pairs = zip(found.tolist(), correct.tolist(), strict=True)

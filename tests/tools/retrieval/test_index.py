@@ -401,11 +401,13 @@ def test_a_gpu_is_used_if_faiss_finds_one(
     faiss = flat.load_faiss()
     devices: list[int] = []
 
-    def to_gpu(resources: object, device: int, index: Any) -> Any:
+    def to_gpu(resources: object, device: int, index: Any, options: object) -> Any:
         devices.append(device)
         return SimpleNamespace(search=lambda query, k: index.search(query, k))
 
-    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    resources = SimpleNamespace(setTempMemory=lambda size: None)
+    monkeypatch.setattr(faiss, "StandardGpuResources", lambda: resources, raising=False)
+    monkeypatch.setattr(faiss, "GpuClonerOptions", SimpleNamespace, raising=False)
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
     monkeypatch.setattr(faiss, "index_cpu_to_gpu", to_gpu, raising=False)
     build(folder, index_folder)
