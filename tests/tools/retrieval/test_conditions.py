@@ -47,9 +47,9 @@ Search = Callable[..., Retriever]
 @pytest.fixture
 def retriever(folder: Path, indexed: Index) -> Search:
     def build(**options: Any) -> Retriever:
-        library, defaults = Library.open(folder), {"method": "dense", "deduplicate": 0}
+        library = Library.open(folder)
         dense = IndexRetriever(library, indexed, Hashes())
-        composed = RetrievalOptions(**defaults | options)
+        composed = RetrievalOptions(**{"method": "dense", "deduplicate": 0, **options})
         return compose(composed, Corpus(composed, lambda: library, lambda: dense))
 
     return build
