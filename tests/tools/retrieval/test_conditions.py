@@ -20,7 +20,7 @@ from pleinair.tools.types import Retriever
 
 COUNT = 60
 LICENSES = ("CC0-1.0", "CC BY 4.0", "", "proprietary")
-TAGS = (["Bird", "blue"], [], ["bird"], ["Straße"], ["fish"])
+TAGS: tuple[list[str], ...] = (["Bird", "blue"], [], ["bird"], ["Straße"], ["fish"])
 
 
 @pytest.fixture(scope="module")
