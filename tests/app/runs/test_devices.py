@@ -280,7 +280,7 @@ def test_a_killed_process_leaves_its_run_to_the_other_device(
     settings: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     # so many steps that the image is in progress while its first one is logged
-    runs = queued(settings | {"image.num_inference_steps": 100}, "a", "b", "c")
+    runs = queued(settings | {"image.num_inference_steps": 100}, "a", "b")
     workers = {device: worker_on(settings, device) for device in DEVICES}
     killed = list[str]()
 
