@@ -1,18 +1,15 @@
 """What is listed, locked and shipped agrees with the folders."""
 
 import re
-import shutil
-import subprocess
-import sys
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
-from venv import EnvBuilder
 from zipfile import ZipFile
 
 import pytest
 from support.source_tree import FILES, LAYERS, ROOT, module, name
+from support.wheel import build_wheel
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 SETUP = PROJECT["tool"]["setuptools"]
@@ -36,23 +33,9 @@ def wanted(extra: str = "") -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel from a copy of the tree."""
-    folder = tmp_path_factory.mktemp("build")
-    for layer in LAYERS:
-        shutil.copytree(ROOT / layer, folder / layer, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / file, folder)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "dist", "."]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    (wheel,) = folder.glob("dist/*.whl")
-    return wheel
-
-
-@pytest.fixture(scope="module")
-def shipped(wheel: Path) -> list[str]:
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Return the names in the wheel."""
-    return ZipFile(wheel).namelist()
+    return ZipFile(build_wheel(tmp_path_factory.mktemp("build"))).namelist()
 
 
 def test_every_folder_with_code_is_a_listed_package() -> None:
@@ -79,68 +62,6 @@ def test_wheel_holds_weights_profiles_and_pages(shipped: list[str]) -> None:
     files = [path for layer in LAYERS for path in (ROOT / layer).rglob("*.*") if path.is_file()]
     data = {f"pleinair/{name(path)}" for path in files if path.suffix not in NOT_DATA}
     assert data <= set(shipped)
-
-
-PROGRAM = """
-from pleinair.agent.context import Context
-from pleinair.app.api import draw
-from pleinair.app.chat.threads import Threads
-from pleinair.graphs.pleinair import graph
-from pleinair.tools.retrieval.compose import Corpus
-from pleinair.tools.types import Hit
-
-
-class Newest:
-    def __init__(self, corpus: Corpus, limit: int = 100) -> None:
-        self.corpus, self.limit = corpus, limit
-
-    def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
-        return [hit.model_copy(update={"score": 1.0}) for hit in self.corpus.entries()][:k]
-
-
-def main(context: Context) -> None:
-    reveal_type(draw("a wren", seed=1))
-    reveal_type(draw("a wren", num_images=2))
-    reveal_type(graph.invoke({"prompt": "a wren"}, context=context))
-    with Threads().opened("20261128-000000-00000000") as session:
-        reveal_type(session.submit("a wren"))
-    draw("a wren", sed=1)
-    Context(model=3)
-"""
-# packages that take mypy most of its time, and none of which a program sees through ours
-SKIPPED = (
-    "accelerate diffusers httpcore2 httpx httpx2 langchain_openai langsmith numpy openai rich tokenizers "
-    "tomlkit torch torchvision transformers typer"
-).split()
-
-
-@pytest.mark.slow
-def test_types_are_seen_in_a_project_with_the_wheel_installed(wheel: Path, tmp_path: Path) -> None:
-    EnvBuilder(symlinks=True).create(tmp_path / "env")
-    (site,) = (tmp_path / "env").glob("lib/python3*/site-packages")
-    (site / "base.pth").write_text(
-        "\n".join(path for path in sys.path if path.endswith("-packages")), "utf-8"
-    )
-    ZipFile(wheel).extractall(site)
-    (tmp_path / "program.py").write_text(PROGRAM, "utf-8")
-    skipped = ",".join(f"{package}.*" for package in SKIPPED)
-    (tmp_path / "mypy.ini").write_text(
-        f"[mypy]\nstrict = True\n[mypy-{skipped}]\nfollow_imports = skip\n", "utf-8"
-    )
-    arguments = ["--python-executable", str(tmp_path / "env/bin/python"), "--config-file", "mypy.ini"]
-    files = ["program.py", *(str(ROOT / "examples" / name) for name in ("graph.py", "retriever.py"))]
-    command = [sys.executable, "-m", "mypy", *arguments, *files]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    types = re.findall(r'Revealed type is "(.*)"', result.stdout)
-    assert types == [
-        "pleinair.app.runs.results.Result",
-        "list[pleinair.app.runs.results.Result]",
-        "dict[str, Any] | Any",
-        "list[pleinair.app.runs.store.Run]",
-    ], result.stdout + result.stderr
-    errors = re.findall(r"^(\S+?):(\d+): error: (.*)  \[", result.stdout, re.MULTILINE)
-    assert {(file, int(line)) for file, line, _ in errors} == {("program.py", 24), ("program.py", 25)}
-    assert 'Argument "model" to "Context" has incompatible type' in result.stdout
 
 
 @pytest.mark.parametrize("lock", LOCKS)
