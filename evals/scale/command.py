@@ -22,6 +22,7 @@ MODULES = {
         "pleinair.evals.scale.library",
         "time, memory and bytes of a library, its index and a first search",
     ),
+    "pages": ("pleinair.evals.scale.pages", "lists of the library page, filtered and by pages"),
     "mllm": ("pleinair.evals.scale.mllm", "MLLM calls and tokens of our loop against ImageRAG's flow"),
     "embedding": ("pleinair.evals.scale.embedding", "indexing against open_clip's own loop"),
     "sources": ("pleinair.evals.scale.sources", "images in tar, Parquet and Arrow against files"),

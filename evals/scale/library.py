@@ -102,6 +102,15 @@ def run(options: argparse.Namespace) -> None:
 
 def write_synthetic(folder: Path, size: int, seed: int = 0) -> None:
     """Write the catalogue, the vectors and the captions' words of `size` images into a folder."""
+    library, files = synthetic_library(folder, size, seed)
+    vectors = make_vectors(size, seed)[0]
+    folder.mkdir(parents=True)
+    by_digest = {file.sha256: vectors[row] for row, file in enumerate(files.values())}
+    write_index(folder, library, _IDENTITY, files, by_digest)
+
+
+def synthetic_library(folder: Path, size: int, seed: int = 0) -> tuple[Library, dict[str, File]]:
+    """Return a library of `size` images that do not exist, with captions of ten words, and their files."""
     library = Library({"": str(folder / "images")})
     chooser, digits = random.Random(seed), len(str(size))
     items = (
@@ -113,10 +122,7 @@ def write_synthetic(folder: Path, size: int, seed: int = 0) -> None:
         item.id: File(id=item.id, sha256=f"{number:064x}", size=item.size, mtime_ns=1)
         for number, item in enumerate(library.items.values())
     }
-    vectors = make_vectors(size, seed)[0]
-    folder.mkdir(parents=True)
-    by_digest = {file.sha256: vectors[row] for row, file in enumerate(files.values())}
-    write_index(folder, library, _IDENTITY, files, by_digest)
+    return library, files
 
 
 def _in_process(part: str, root: Path, size: int, seed: int) -> dict[str, Any]:

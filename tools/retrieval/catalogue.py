@@ -77,6 +77,7 @@ _ACCENTS = re.compile("[\u0300-\u036f]")
 _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # written without spaces: a word each
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 _is_free = lru_cache(maxsize=1024)(is_free)
+_ENDING = re.compile(r"(?<=\w)\.\w{2,5}(?!\S)")  # of a file name, which is not among the words
 _KNOWN, _FREE = "\ue000known", "\ue000free"  # words for licenses, which no text has
 _Record = tuple[Any, ...]
 _OPENING = Lock()
@@ -204,13 +205,14 @@ class Catalogue:
         """Return `count` images from the one with the number `first`, 0 for the first, that pass a filter.
 
         Args:
-            words: with each of which a word of the caption or of the path begins, without case and accents.
+            words: with each of which a word of the caption or of the path begins, without case and accents;
+                endings of file names are ignored.
             licenses: "known" leaves out images without a license, "free" all whose license is not known to
                 permit any use.
             first: number of images to leave out at the beginning.
             count: the most images to return.
         """
-        terms = [f'"{word}"*' for word in dict.fromkeys(_words(words))]
+        terms = [f'"{word}"*' for word in dict.fromkeys(_words(_ENDING.sub("", words)))]
         if words.strip() and not terms:
             return Page([], 0)
         if not terms and licenses == "any":

@@ -77,6 +77,7 @@ def test_filters_by_words_and_licenses(images: ImageList) -> None:
     assert images.counts == {"any": 9, "known": 8, "free": 6} and images.captions == 9
     assert ids("<script>", "any") == [HOSTILE] and images.get(HOSTILE).caption == CAPTION
     assert ids("?!", "any") == [] and ids(' "', "free") == [] and ids('kestrel" OR "picture', "any") == []
+    assert ids("unlicensed.png", "any") == [UNLICENSED] and ids("copy of 1.PNG", "any") == ["copy of 1.png"]
     assert ids("copy", "any") == ["copy of 1.png"] and ids("png", "any") == []  # the ending is no word
     assert ids("\ue000free", "any") == []
 
