@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import thread_time
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pleinair.evals.scale.command import write_figures
-from pleinair.tools.retrieval.exact_search import exact_of
+from pleinair.tools.retrieval.exact_search import Selection, exact_of
 from pleinair.tools.retrieval.faiss_index import find_nearest, read_vectors, write_vectors
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 DIM, CLUSTERS, K, BATCH = 512, 2000, 10, 32
 _QUERIES = 256
 _OWN = 64
+_SearchOne = Callable[[Any], Any]
+_TIMES = ("flat_1_ms", "ours_1_ms", "flat_32_ms", "ours_32_ms", "filtered_flat_ms", "filtered_ms")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,16 +40,31 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print a row a size: milliseconds of a query and of a batch, ratios, and the recall of the ten best."""
+    """Print a row a size: milliseconds of a query and of a batch, ratios, and the recall of the ten best.
+
+    `fifth` is the ratio of a query among a fifth of the vectors, to the flat index with a selector of them.
+    """
     rows = []
-    names = ("flat 1", "ours 1", "ratio", "flat 32", "ours 32", "ratio", "R@10", "own R@10")
+    names = (
+        "flat 1",
+        "ours 1",
+        "ratio",
+        "flat 32",
+        "ours 32",
+        "ratio",
+        "R@10",
+        "own R@10",
+        "filtered",
+        "R@10",
+    )
     print(f"{'vectors':>9}", *(f"{name:>8}" for name in names), sep=" ")
     for size in options.sizes:
         row = _measure(size, options.seed, options.repeats)
         rows.append(row)
         columns = ("flat_1_ms", "ours_1_ms", "ratio_1", "flat_32_ms", "ours_32_ms", "ratio_32")
         figures = [*(f"{row[name]:>8.2f}" for name in columns), f"{row['recall']:>8.4f}"]
-        print(f"{size:>9}", *figures, f"{row['recall_own']:>8.4f}", flush=True)
+        figures += [f"{row['recall_own']:>8.4f}", f"{row['ratio_filtered']:>8.2f}"]
+        print(f"{size:>9}", *figures, f"{row['recall_filtered']:>8.4f}", flush=True)
     write_figures(options.json, {"seed": options.seed, "repeats": options.repeats, "sizes": rows})
 
 
@@ -88,20 +106,34 @@ def _measure(size: int, seed: int, repeats: int) -> dict[str, Any]:
         del vectors  # the index has a copy
         flat = exact_of(index)
         faiss.omp_set_num_threads(1)
+        selection = Selection(np.sort(rng.permutation(size)[: size // 5]), size)
+        bits = faiss.IDSelectorBitmap(np.packbits(selection.mask, bitorder="little"))
+        parameters = faiss.SearchParameters(sel=bits)
+
+        def filtered_flat(queries: Vectors) -> Any:
+            return flat.search(queries, K, params=parameters)
+
+        def filtered(queries: Vectors) -> Any:
+            return find_nearest(index, queries, K, selection=selection)
+
         times = [
             _best(lambda: [flat.search(query[None], K) for query in queries[:4]], 4),
             _best(lambda: [find_nearest(index, query[None], K) for query in queries[:BATCH]], BATCH),
             _best(lambda: flat.search(queries[:BATCH], K), 1),
             _best(lambda: [find_nearest(index, part, K) for part in np.split(queries, 8)], 8),
+            _best(lambda: [filtered_flat(query[None]) for query in queries[:4]], 4),
+            _best(lambda: [filtered(query[None]) for query in queries[:BATCH]], BATCH),
         ]
         best = np.min([[time() for time in times] for _ in range(repeats)], axis=0) * 1000
         return {
             "vectors": size,
-            **dict(zip(("flat_1_ms", "ours_1_ms", "flat_32_ms", "ours_32_ms"), best.tolist(), strict=True)),
+            **dict(zip(_TIMES, best.tolist(), strict=True)),
             "ratio_1": float(best[0] / best[1]),
             "ratio_32": float(best[2] / best[3]),
-            "recall": _recall(flat, index, queries),
-            "recall_own": _recall(flat, index, own),
+            "ratio_filtered": float(best[4] / best[5]),
+            "recall_filtered": _recall(filtered_flat, filtered, queries),
+            "recall": _recall(partial(flat.search, k=K), partial(find_nearest, index, k=K), queries),
+            "recall_own": _recall(partial(flat.search, k=K), partial(find_nearest, index, k=K), own),
         }
 
 
@@ -116,8 +148,7 @@ def _best(search: Callable[[], Any], parts: int) -> Callable[[], float]:
     return measure
 
 
-def _recall(flat: Any, index: Any, queries: Vectors) -> float:
-    """Return the share of the ten best that is found, one query at a time."""
-    correct = flat.search(queries, K)[1]
-    found = [find_nearest(index, query[None], K)[1][0] for query in queries]
-    return float(np.mean([np.isin(rows, mine).mean() for rows, mine in zip(correct, found, strict=True)]))
+def _recall(reference: _SearchOne, search: _SearchOne, queries: Vectors) -> float:
+    """Return the share of the reference's ten best that a search finds, one query at a time."""
+    pairs = [(reference(query)[1][0], search(query)[1][0]) for query in np.split(queries, len(queries))]
+    return float(np.mean([np.isin(correct, found).mean() for correct, found in pairs]))
