@@ -107,8 +107,9 @@ def _measure(size: int, seed: int, repeats: int) -> dict[str, Any]:
         flat = exact_of(index)
         faiss.omp_set_num_threads(1)
         selection = Selection(np.sort(rng.permutation(size)[: size // 5]), size)
-        bits = faiss.IDSelectorBitmap(np.packbits(selection.mask, bitorder="little"))
-        parameters = faiss.SearchParameters(sel=bits)
+        untyped: Any = faiss  # its stubs have neither argument
+        bits = untyped.IDSelectorBitmap(np.packbits(selection.mask, bitorder="little"))
+        parameters = untyped.SearchParameters(sel=bits)
 
         def filtered_flat(queries: Vectors) -> Any:
             return flat.search(queries, K, params=parameters)
