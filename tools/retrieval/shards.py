@@ -63,12 +63,15 @@ class Embedded:
                 self.files.setdefault(skipped.id, skipped)
 
     def join(self, other: Embedded, items: Mapping[str, Item]) -> None:
-        """Add what another one has of a library's items and this one has not."""
+        """Add what another one has and this one has not; of a library's items, whose file is not current here.
+
+        Other files are added too, as copies of items.
+        """
         for sha256, vector in other.vectors.items():
             if sha256 not in self.vectors:
                 self.vectors[sha256] = vector
         for id, file in other.files.items():
-            if id in items and self.file(items[id]) is None:
+            if id not in self.files or (id in items and self.file(items[id]) is None):
                 self.files[id] = file
 
 
