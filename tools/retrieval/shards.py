@@ -63,7 +63,7 @@ class Embedded:
                 self.files.setdefault(skipped.id, skipped)
 
     def join(self, other: Embedded, items: Mapping[str, Item]) -> None:
-        """Add what another one has and this one has not; of a library's items, whose file is not current here.
+        """Add what another one has and this one has not, or not for the present state of an item.
 
         Other files are added too, as copies of items.
         """
