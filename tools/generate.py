@@ -131,7 +131,7 @@ def generate(
         inpaint = request.inpaint
         if inpaint:
             images.append(store.open(inpaint.picture, alpha=inpaint.masked))
-        image = as_image(generator.generate(request, images, on_step), capabilities.id)
+        image = _as_image(generator.generate(request, images, on_step), capabilities.id)
         if inpaint and inpaint.masked:
             base = store.open(inpaint.picture, alpha=True)  # a generator may have drawn on the one it got
             blended = charged(blend(base, image), spent_on(image))
@@ -148,7 +148,7 @@ def generate(
     return store.once(_step_key(run_id, identity or capabilities.id, request), make)
 
 
-def as_image(value: Any, generator_id: str) -> Image:
+def _as_image(value: Any, generator_id: str) -> Image:
     """Return what a generator returned as an image.
 
     Accepted are a PIL image and an array [height, width], [height, width, 1, 3 or 4], or a batch of one such:

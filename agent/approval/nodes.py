@@ -45,7 +45,7 @@ class ApprovedState(State):
 
 def asks(state: ApprovedState, approve: Approve) -> bool:
     """Return whether a person is to be asked: once before the draft and once before the first references."""
-    before = next_image(state)
+    before = _next_image(state)
     if not approve or (before == "draft" and approve != "draft"):
         return False
     return not any(approval.before == before and approval.final for approval in state.approvals)
@@ -53,10 +53,10 @@ def asks(state: ApprovedState, approve: Approve) -> bool:
 
 def approve(state: ApprovedState, runtime: Runtime[Context]) -> Command[Any]:
     """Ask a person about the next image, and go on as answered; a node of a graph."""
-    return carry_out(state, ask(state, omits=True), runtime.context.retriever)
+    return _carry_out(state, ask(state, omits=True), runtime.context.retriever)
 
 
-def next_image(state: State) -> Before:
+def _next_image(state: State) -> Before:
     """Return whether the next image is a draft or one with references."""
     return "references" if state.request and state.request.references else "draft"
 
@@ -90,7 +90,7 @@ def ask(state: ApprovedState, omits: bool = False) -> Approval:
     `omits`: whether the graph can leave out the reference of a concept.
     """
     question = ApprovalRequest(
-        before=next_image(state),
+        before=_next_image(state),
         attempt=len(state.attempts),
         prompt=state.prompt,
         concepts=tuple(state.concepts),
@@ -154,7 +154,7 @@ def _hit(retrievals: tuple[Retrieval, ...], concept: str, id: str) -> Hit:
     return hits[id]
 
 
-def carry_out(state: ApprovedState, approval: Approval, retriever: Retriever) -> Command[Any]:
+def _carry_out(state: ApprovedState, approval: Approval, retriever: Retriever) -> Command[Any]:
     """Return the update of an answer, and the next node: that which selects anew, or the end."""
     update: dict[str, Any] = changed(approvals=[*state.approvals, approval])
     if approval.stop:

@@ -78,7 +78,7 @@ def say(text: str, *, err: bool = False, indent: int = 0) -> None:
     if not stream.isatty():
         typer.echo(text, err=err)
         return
-    console = current_console() if err else new_console()
+    console = _current_console() if err else new_console()
     for line in text.split("\n"):
         print_text(console, _hanging(Text.from_ansi(line), console, indent))
 
@@ -107,7 +107,7 @@ def _hanging(line: Text, console: Console, indent: int) -> Text:
 _SHOWN: list[Console] = []  # of live views, the newest last
 
 
-def current_console() -> Console:
+def _current_console() -> Console:
     """Return the console of the live view, to print above its spinner, or one of standard error."""
     return _SHOWN[-1] if _SHOWN else new_console(err=True)
 
@@ -127,7 +127,7 @@ class NoteHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
-        print_text(current_console(), f"note: {printable(record.getMessage())}")
+        print_text(_current_console(), f"note: {printable(record.getMessage())}")
 
 
 @contextmanager

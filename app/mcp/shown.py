@@ -42,7 +42,7 @@ def shown(run: Run, access: Access, attempt: int | None = None) -> CallToolResul
     if run.question:
         lines += ["The user must decide. Question:", *lines_of(run.question)]
         content += _hit_images(run, run.question)
-    return shown_result([*lines, next_step(run, view)], view.model_dump(mode="json"), content)
+    return shown_result([*lines, _next_step(run, view)], view.model_dump(mode="json"), content)
 
 
 def standing(run: Run, places: Paths) -> str:
@@ -63,7 +63,7 @@ def standing(run: Run, places: Paths) -> str:
     return f"{subject}{activity(step)}"
 
 
-def next_step(run: Run, view: RunView) -> str:
+def _next_step(run: Run, view: RunView) -> str:
     """Return what to call next."""
     if run.question:
         key = run.question.key

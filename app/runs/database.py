@@ -36,7 +36,7 @@ def _use_log(db: sqlite3.Connection) -> None:
             db.execute("PRAGMA journal_mode=WAL")
             return
         except sqlite3.OperationalError as error:
-            if code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > end:
+            if _code_of(error) != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                 raise
             time.sleep(0.01)
 
@@ -61,7 +61,7 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     raise fault
 
 
-def code_of(error: sqlite3.Error) -> int:
+def _code_of(error: sqlite3.Error) -> int:
     """Return SQLite's code of an error, without its extension; 0 if it has none."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
@@ -70,7 +70,7 @@ def unusable(error: sqlite3.Error | OSError, path: Path) -> PleinairError:
     """Return the error of a SQLite file that cannot be used, with what to do; it is always kept."""
     if isinstance(error, OSError):
         return explain(error, path)
-    code = code_of(error)
+    code = _code_of(error)
     failed = code == sqlite3.SQLITE_IOERR
     if code == sqlite3.SQLITE_FULL or (failed and shutil.disk_usage(path.parent).free < RESERVE):
         return DiskFull(f"The disk of {path} is full.", "Free some space, then run again.")

@@ -223,12 +223,12 @@ def _uses_encoder(settings: Settings, graph: str) -> bool:
 
 def _check_approval(settings: Settings, graph: str) -> None:
     # a graph that a program has compiled under another name checks it by itself
-    if settings.approve and graph in registry.names("graph") and not asks_approval(graph):
-        graphs = ", ".join(name for name in registry.names("graph") if asks_approval(name))
+    if settings.approve and graph in registry.names("graph") and not _asks_approval(graph):
+        graphs = ", ".join(name for name in registry.names("graph") if _asks_approval(name))
         raise BadInput(f"approve = {settings.approve!r}: graph {graph!r} asks nobody; these do: {graphs}")
 
 
-def asks_approval(graph: str) -> bool:
+def _asks_approval(graph: str) -> bool:
     """Return whether a graph can ask a person before it generates."""
     from pleinair.agent.approval.nodes import ApprovedState
 

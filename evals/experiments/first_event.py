@@ -89,7 +89,7 @@ async def _arrival(http: AsyncClient, run_id: str) -> float:
     return next(arrival for arrival, page in received if PROMPT in page and NOT_BEGUN not in page)
 
 
-def ratio_of_medians(above: Sequence[float], below: Sequence[float]) -> tuple[float, float, float]:
+def _ratio_of_medians(above: Sequence[float], below: Sequence[float]) -> tuple[float, float, float]:
     """Return the ratio of the medians and its 95 % interval, by a percentile bootstrap over the pairs."""
     pairs = np.array([above, below])
     picks = np.random.default_rng(0).integers(0, pairs.shape[1], (RESAMPLES, pairs.shape[1]))
@@ -109,7 +109,7 @@ def _run(options: argparse.Namespace) -> None:
     callback, page = measure(options.runs)
     for name in Times._fields:
         below, above = ([getattr(times, name) for times in way] for way in (callback, page))
-        ratio, low, high = ratio_of_medians(above, below)
+        ratio, low, high = _ratio_of_medians(above, below)
         sys.stdout.write(
             f"{name.replace('_', ' the ')}: page / callback = {ratio:.2f} [{low:.2f}, {high:.2f}] "
             f"(medians {1000 * statistics.median(above):.1f} and {1000 * statistics.median(below):.1f} ms, "

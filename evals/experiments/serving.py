@@ -161,7 +161,7 @@ def measure_crowd(clients: int, greedy: int, queue: int) -> dict[str, Any]:
     }
 
 
-def measure_memory(runs: int, first: int) -> dict[str, Any]:
+def _measure_memory(runs: int, first: int) -> dict[str, Any]:
     """Return the resident memory of server and worker, in MiB, after the first runs and each tenth of all."""
     sizes: dict[str, dict[int, float]] = {"server": {}, "worker": {}}
     with serving() as server:
@@ -183,7 +183,7 @@ async def _follow(server: Server, run_id: str, pages: int = 1) -> int:
         return sum(await asyncio.gather(*(follow() for _ in range(pages))))
 
 
-def measure_pages(counts: tuple[int, ...]) -> dict[int, dict[str, float]]:
+def _measure_pages(counts: tuple[int, ...]) -> dict[int, dict[str, float]]:
     """Return the server's CPU seconds during one run with so many open pages, and the run's seconds."""
     results = {}
     with serving() as server:
@@ -216,10 +216,10 @@ def add(commands: Any) -> None:
     memory = commands.add_parser("memory", help="memory of server and worker over many runs")
     memory.add_argument("--runs", type=int, default=200, help="runs, one after the other (200)")
     memory.add_argument("--first", type=int, default=20, help="runs before the first measurement (20)")
-    memory.set_defaults(run=_printed(lambda o: measure_memory(o.runs, o.first)))
+    memory.set_defaults(run=_printed(lambda o: _measure_memory(o.runs, o.first)))
     pages = commands.add_parser("pages", help="CPU of the server with many open pages")
     pages.add_argument("--counts", type=int, nargs="+", default=[0, 1, 100], help="open pages (0 1 100)")
-    pages.set_defaults(run=_printed(lambda o: measure_pages(tuple(o.counts))))
+    pages.set_defaults(run=_printed(lambda o: _measure_pages(tuple(o.counts))))
 
 
 def _printed(measure: Callable[[argparse.Namespace], dict[Any, Any]]) -> Callable[[argparse.Namespace], None]:

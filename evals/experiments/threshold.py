@@ -153,7 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as folder:
         pocket = Pocket(Path(folder) / "library", options.seed)
     by_vectors(pocket)
-    by_prevalence(pocket, options.seed)
+    _by_prevalence(pocket, options.seed)
     if options.openmoji:
         by_captions(json.loads(options.openmoji.read_text("utf-8")), options.queries, options.seed)
 
@@ -179,7 +179,7 @@ def by_vectors(pocket: Pocket) -> None:
     _report(halves[1], sample, calibration.flat.threshold, calibration.relative.threshold)
 
 
-def by_prevalence(pocket: Pocket, seed: int) -> None:
+def _by_prevalence(pocket: Pocket, seed: int) -> None:
     """Print how often a concept is accepted that much of a library shows, for every eighth species.
 
     Each library has all images of one species and as many others as make it that share; thresholds are

@@ -66,26 +66,26 @@ class Extra:
     measure: Callable[[Setup], list[Measured]]
 
 
-def no_changes(settings: Settings, options: Options, line: Line, pool: str) -> Mapping[str, Any]:
+def _no_changes(settings: Settings, options: Options, line: Line, pool: str) -> Mapping[str, Any]:
     """Return that a line changes nothing but what it lists."""
     return {}
 
 
-def no_samples(setup: Setup, works: Sequence[Work]) -> int:
+def _no_samples(setup: Setup, works: Sequence[Work]) -> int:
     """Return that no training generates anything."""
     return 0
 
 
-def no_training(setup: Setup, work: Work) -> None:
+def _no_training(setup: Setup, work: Work) -> None:
     """Do nothing: no arm needs a training."""
 
 
-def no_scores(setup: Setup, work: Work) -> dict[str, Score]:
+def _no_scores(setup: Setup, work: Work) -> dict[str, Score]:
     """Return that entries have no score of their own."""
     return {}
 
 
-def no_extras(settings: Settings, options: Options) -> Sequence[Extra]:
+def _no_extras(settings: Settings, options: Options) -> Sequence[Extra]:
     """Return that nothing is measured but what is generated."""
     return ()
 
@@ -104,9 +104,9 @@ class Experiment:
     numbers: tuple[str, ...]  # of the tables
     images: int = 1  # of a class or query
     joined: bool = False  # whether the pools of all data sets are searched as one
-    extras: Callable[[Settings, Options], Sequence[Extra]] = no_extras
+    extras: Callable[[Settings, Options], Sequence[Extra]] = _no_extras
     # what a line changes besides, by the digest of its pool
-    changes: Callable[[Settings, Options, Line, str], Mapping[str, Any]] = no_changes
-    samples: Callable[[Setup, Sequence[Work]], int] = no_samples  # images that a training generates
-    own_scores: Callable[[Setup, Work], dict[str, Score]] = no_scores  # of an arm, by their titles
-    train: Callable[[Setup, Work], None] = no_training  # what an arm needs before its first image
+    changes: Callable[[Settings, Options, Line, str], Mapping[str, Any]] = _no_changes
+    samples: Callable[[Setup, Sequence[Work]], int] = _no_samples  # images that a training generates
+    own_scores: Callable[[Setup, Work], dict[str, Score]] = _no_scores  # of an arm, by their titles
+    train: Callable[[Setup, Work], None] = _no_training  # what an arm needs before its first image

@@ -96,7 +96,7 @@ def value_of(message: AIMessage, schema: type[Value], payload: Mapping[str, Any]
     cut_off = message.response_metadata.get("finish_reason") in _CUT_OFF
     if text := str(message.text).strip("\ufeff\u200b \t\r\n"):
         return find(text, schema, payload, parts=not cut_off)
-    thoughts = thoughts_of(message)
+    thoughts = _thoughts_of(message)
     if not thoughts and (message.tool_calls or message.invalid_tool_calls):
         raise ValueError(f"the model called {schema.__name__} without arguments")
     try:
@@ -124,7 +124,7 @@ def find(
     raise EmptyAnswer(f"The model returned neither a {schema.__name__} nor a reason.")
 
 
-def thoughts_of(message: AIMessage) -> str:
+def _thoughts_of(message: AIMessage) -> str:
     """Return the thinking that a server delivers beside the text, "" if there is none."""
     texts = [message.additional_kwargs.get(key) for key in ("reasoning_content", "reasoning")]
     parts = message.content if isinstance(message.content, list) else []
@@ -153,7 +153,7 @@ def is_empty(message: AIMessage) -> bool:
     """Return whether a reply has neither text nor a tool call nor an answer in its thoughts."""
     if str(message.text).strip() or message.tool_calls or message.invalid_tool_calls:
         return False
-    return not _spans(thoughts_of(message))[0]
+    return not _spans(_thoughts_of(message))[0]
 
 
 def is_complete(message: AIMessage) -> bool:
