@@ -49,11 +49,12 @@ try:
 except ImportError:
     build = import_module("pleinair.tools.retrieval.index").build_index
 encoder, library = OpenClipEncoder("local-dir:pocket/encoder", device="cpu"), Library.open(Path(sys.argv[1]))
-started = time.perf_counter()
+process = psutil.Process()
+before, started = sum(process.cpu_times()[:2]), time.perf_counter()
 build(library, encoder, Path(sys.argv[2]))
-seconds, process = time.perf_counter() - started, psutil.Process()
+seconds = time.perf_counter() - started
 used = sum(sum(part.cpu_times()[:2]) for part in (process, *process.children()))
-print(json.dumps([seconds, used]))
+print(json.dumps([seconds, used - before]))
 """
 
 _Vectors = NDArray[np.float32]
