@@ -157,6 +157,7 @@ class Library:
             for problem in sorted(listing.problems, key=str):
                 folder.report(problem)
             library._add(prefix, folder, _describe(folder, by_name, counts), content)
+        library._require_present()
         library.items = MappingProxyType(dict(sorted(library.items.items())))
         library.readers = tuple(by_name)
         sources = (Source(name, **count) for name, count in counts.items())
@@ -286,6 +287,14 @@ class Library:
     def is_local(self, item: Item) -> bool:
         """Return whether an image is a file of its own on this machine."""
         return not item.place and isinstance(self._roots[self._place_of(item.id)[0]], LocalRoot)
+
+    def _require_present(self) -> None:
+        """Raise `NoLibrary` if a folder is gone since it was listed: an index would drop its images."""
+        for root in self._roots.values():
+            if isinstance(root, LocalRoot) and not root.path.exists():
+                raise NoLibrary(f"{root.address} is gone since its files were listed.")
+        if not self.items:
+            raise NoLibrary(f"The images in {self.title} are gone since they were listed.")
 
     def _place_of(self, id: str) -> tuple[str, str]:
         """Return the prefix of an image's root and its path there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -162,6 +163,20 @@ def test_of_several_folders_an_empty_one_is_named(folder: Path, tmp_path: Path) 
     other.rmdir()
     with pytest.raises(NoLibrary, match="No folder"):
         found(folders, tmp_path / "index")
+
+
+@pytest.mark.parametrize("part", ["folder", "files"])
+def test_a_disk_that_is_unmounted_while_it_is_read_loses_no_entries(
+    folder: Path, tmp_path: Path, part: str
+) -> None:
+    def unmount(done: int, total: int) -> None:
+        if folder.is_dir() and not (tmp_path / "elsewhere").exists():
+            shutil.move(folder, tmp_path / "elsewhere")
+            if part == "files":
+                folder.mkdir()
+
+    with pytest.raises(NoLibrary, match="gone since"):
+        Library.open(folder, on_progress=unmount)
 
 
 def test_a_container_is_one_file(folder: Path, tmp_path: Path) -> None:

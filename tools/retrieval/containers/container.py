@@ -78,6 +78,8 @@ class Container(Protocol):
 class LocalFile:
     """File on a disk of this machine."""
 
+    _file = -1  # where it cannot be opened
+
     def __init__(self, path: str | Path) -> None:
         """Open a file; raise `OSError` if that fails."""
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
