@@ -272,9 +272,13 @@ def test_images_are_embedded_in_parts_that_share_the_threads(monkeypatch: pytest
         assert torch.get_num_threads() == 3
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(torch.get_num_threads).result() == 3  # another thread is not slowed down
+        assert sorted(parts) == [(12, 1)] * 3
+        parts.clear()
+        monkeypatch.setattr(encoder, "_batch", 8)
+        encoder.encode_images(images)
+        assert sorted(parts) == [(6, 1)] * 6  # no short one at the end, for which others would wait
     finally:
         torch.set_num_threads(before)
-    assert sorted(parts) == [(12, 1)] * 3
     np.testing.assert_allclose(vectors[:7], alone, atol=1e-5)
     assert vectors.shape == (36, 128)
 
