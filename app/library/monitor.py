@@ -65,9 +65,7 @@ class Monitor:
         self,
         places: Paths,
         settings: Callable[[], Settings] = load,
-        start: Callable[[Paths], Popen[bytes]] = lambda places: jobs.start(
-            places, "index", is_automatic=True
-        ),
+        start: Callable[[Paths], Popen[bytes]] = _start_job,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._places, self._settings, self._start, self._clock = places, settings, start, clock
