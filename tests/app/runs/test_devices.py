@@ -183,8 +183,10 @@ def test_draw_shows_its_images_in_order_and_the_files_are_those_of_one_device(
     assert blocks(result.stderr) == blocks(alone.stderr) != []
 
 
-def interrupt_when_two_are_drawn(times: int) -> threading.Thread:
-    """Press Ctrl-C so many times once two runs are at work."""
+def interrupt_when_two_are_drawn(settings: dict[str, Any], times: int) -> threading.Thread:
+    """Press Ctrl-C so many times once two runs are at work, in processes that have started before."""
+    for device in DEVICES:
+        worker_on(settings, device).greet()
 
     def press() -> None:
         while len([run for run in run_table().newest(9) if steps_of(run.id)]) < 2:
@@ -202,7 +204,7 @@ SLOW = ("draw", "a finch", "--graph", "direct", "--num-images", "3", "--num-infe
 
 
 def test_ctrl_c_ends_the_runs_at_work_and_those_that_wait(settings: dict[str, Any]) -> None:
-    thread = interrupt_when_two_are_drawn(1)
+    thread = interrupt_when_two_are_drawn(settings, 1)
     result = command(*SLOW, settings=settings)
     thread.join()
     assert result.exit_code == 130
@@ -211,7 +213,7 @@ def test_ctrl_c_ends_the_runs_at_work_and_those_that_wait(settings: dict[str, An
 
 
 def test_a_second_ctrl_c_leaves_runs_that_go_on(settings: dict[str, Any]) -> None:
-    thread = interrupt_when_two_are_drawn(2)
+    thread = interrupt_when_two_are_drawn(settings, 2)
     result = command(*SLOW, settings=settings)
     thread.join()
     assert result.exit_code == 130
@@ -230,7 +232,7 @@ def test_a_batch_has_a_run_on_each_device_and_the_outcomes_of_one(settings: dict
         {"prompt": "an owl"},
     ]
     Path("rows.jsonl").write_text("\n".join(json.dumps(row | {"graph": "direct"}) for row in rows), "utf-8")
-    thread = interrupt_when_two_are_drawn(1)
+    thread = interrupt_when_two_are_drawn(settings, 1)
     result = command("batch", "rows.jsonl", "--out", "both", settings=settings)
     thread.join()
     assert result.exit_code == 130, result.output
