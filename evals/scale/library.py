@@ -2,16 +2,17 @@
 
 The libraries are synthetic: catalogues of images that do not exist, with captions of ten words, and vectors
 in clusters, as of the benchmark `search`. Each size is built in a process of its own, and opened in others,
-the sizes in turn, so that load from elsewhere meets all of them; the least of each counts. References are
-the smallest size of the run, and FAISS reading the same file of vectors into memory. Resident memory has the
-pages of mapped files, which the system can drop; anonymous memory has not. Not covered: a disk whose pages
-are not in memory yet, and the time of embedding.
+the sizes in turn, so that load from elsewhere meets all of them; the least of each counts. All compute on one
+thread. References are the smallest size of the run, and FAISS reading the same file of vectors into memory.
+Resident memory has the pages of mapped files, which the system can drop; anonymous memory has not. Not
+covered: a disk whose pages are not in memory yet, and the time of embedding.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
 import subprocess
@@ -128,7 +129,9 @@ def synthetic_library(folder: Path, size: int, seed: int = 0) -> tuple[Library, 
 def _in_process(part: str, root: Path, size: int, seed: int) -> dict[str, Any]:
     words = ["--part", part, "--folder", str(root / str(size)), "--sizes", str(size), "--seed", str(seed)]
     command = [sys.executable, "-m", "pleinair.evals", "scale", "library", *words]
-    figures: dict[str, Any] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # several threads wait for each other on busy cores
+    output = subprocess.run(command, stdout=subprocess.PIPE, check=True, env=environment).stdout
+    figures: dict[str, Any] = json.loads(output)
     return figures
 
 

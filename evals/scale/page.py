@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from pleinair.evals.report import table
-from pleinair.evals.scale.arithmetic import MANY, amount, largest_embedding, project
+from pleinair.evals.scale.arithmetic import BEARABLE, MANY, amount, largest_embedding, project
 from pleinair.evals.scale.command import write_figures
 from pleinair.evals.scale.plots import most_steps, plot_all
 from pleinair.tools.types import BadInput
@@ -260,6 +260,18 @@ def _arithmetic(figures: Figures) -> Iterator[Row]:
         }
 
 
+def _limits(figures: Figures) -> Iterator[Row]:
+    for each in project(figures):
+        if each.subject in BEARABLE and each.each > 0:
+            bearable = BEARABLE[each.subject]
+            yield {
+                "cost": each.subject,
+                "bearable": amount(bearable, each.unit),
+                "÷ an image more": amount(each.each, each.unit),
+                "images, about": f"{float(f'{bearable / each.each:.2g}'):,.0f}",
+            }
+
+
 def times(ratio: float) -> str:
     """Format a ratio with three digits."""
     return f"{ratio:.3g} ×"
@@ -274,6 +286,7 @@ TABLES: Mapping[str, Callable[[Figures], Iterator[Row]]] = {
     "steps": _steps,
     "phases": _phases,
     "arithmetic": _arithmetic,
+    "limits": _limits,
 }
 EMPTY = "".join(
     f"## {name.capitalize()}\n\n{MARKS[0].format(name)}\n{MARKS[1].format(name)}\n\n" for name in TABLES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from math import ceil, floor, log10
+from math import ceil, floor, inf, log10
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -72,8 +72,10 @@ def _panels(sheet: Sheet, titles: Mapping[str, str], size: str) -> list[Axes]:
 
 
 def _line(axes: Axes, points: Points, label: str, colour: str, style: str = "-") -> None:
-    marker = "o" if len(points[0]) < 20 else ""
-    axes.plot(*points, style, marker=marker, color=colour, label=label)
+    pairs = [(size, cost) for size, cost in zip(*points, strict=True) if cost > 0]  # as logarithms need
+    marker = "o" if len(pairs) < 20 else ""
+    sizes, costs = [size for size, _ in pairs], [cost for _, cost in pairs]
+    axes.plot(sizes, costs, style, marker=marker, color=colour, label=label)
 
 
 def _column(rows: Sequence[Figures], field: str, size: str = "images") -> Points:
@@ -84,7 +86,8 @@ def _legends(panels: Sequence[Axes]) -> None:
     """Put each legend under its axes, where it covers no line, and end the scales at powers of ten."""
     for axes in panels:
         low, high = axes.dataLim.intervaly
-        axes.set_ylim(10 ** floor(log10(low)), 10 ** ceil(log10(high)))
+        if 0 < low <= high < inf:  # else nothing was drawn
+            axes.set_ylim(10 ** floor(log10(low)), 10 ** max(ceil(log10(high)), floor(log10(low)) + 1))
         axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.2), handlelength=1.6, borderaxespad=0)
 
 
@@ -145,7 +148,7 @@ def _plot_steps(sheet: Sheet, figures: Figures) -> None:
         "Time of a durable step": "ms",
         "Anonymous memory added": "MiB",
     }
-    size, time, memory = panels = _panels(sheet, titles, "steps before it")
+    size, time, memory = panels = _panels(sheet, titles, "number of the step")
     for axes, field, factor in ((size, "bytes", 1e-3), (time, "seconds", 1e3)):
         for side, colour, style in ((64, OURS, "-"), (1024, THIRD, "-")):
             rows = [row for row in steps["steps"] if row["side"] == side]
