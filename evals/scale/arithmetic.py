@@ -1,8 +1,9 @@
 """Costs of 10⁸ images, from what an image more costs by measurement.
 
 An image more is the difference of the two largest sizes that were measured, divided by that of their images,
-so that fixed costs drop out. All of it assumes that costs go on growing in proportion: that nothing is moved
-to another disk or machine, and that what is mapped into memory stays there.
+so that fixed costs drop out; queries and embedding are means at the largest size. All of it assumes that they
+go on growing in proportion: that nothing is moved to another disk or machine, and that what is mapped into
+memory stays there.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ QUERY_BY_CODES = "a query by codes, one core"
 QUERY_IN_BATCH = "a query of 32 by codes, one core"
 ANONYMOUS = "memory: anonymous, after a search by words and vectors"
 PEAK = "memory: peak of writing the index at once"
+FIRST_SEARCH = "a first search of a rare concept by words and vectors"
 WRITING = "writing the index, without embedding"
 EMBEDDING = "embedding, 1-megapixel JPEGs, ours"
 # what is thought bearable, in the cost's unit
 BEARABLE = {
+    FIRST_SEARCH: 1.0,
     QUERY_BY_CODES: 0.1,
     QUERY_IN_BATCH: 0.1,
     ANONYMOUS: 8e9,
@@ -47,11 +50,11 @@ class Projection(NamedTuple):
         return self.each * MANY
 
 
-def each_more(rows: Sequence[Figures], field: str, count: str = "images") -> float:
+def each_more(rows: Sequence[Figures], field: str) -> float:
     """Return what an image more costs between the two largest sizes; of one size, the mean."""
     last = rows[-1]
-    before = rows[-2] if len(rows) > 1 else {count: 0, field: 0}
-    return float((last[field] - before[field]) / (last[count] - before[count]))
+    before = rows[-2] if len(rows) > 1 else {"images": 0, field: 0}
+    return float((last[field] - before[field]) / (last["images"] - before["images"]))
 
 
 def project(figures: Figures) -> Iterator[Projection]:
@@ -87,17 +90,19 @@ def _library(library: Figures) -> Iterator[Projection]:
         "GPU memory: exact vectors in half precision", dim * HALF, "B", f"{dim} numbers, {HALF} B each"
     )
     yield Projection(WRITING, each_more(rows, "write_s"), "s", source)
+    yield Projection(FIRST_SEARCH, each_more(rows, "first_search_ms") / 1000, "s", source)
 
 
 def _search(rows: Sequence[Figures]) -> Iterator[Projection]:
-    source = between(rows, "vectors")
+    row = rows[-1]
     for subject, field, queries in (
         (QUERY_BY_CODES, "ours_1_ms", 1),
         (QUERY_IN_BATCH, "ours_32_ms", 32),
         ("a query, FAISS's flat index, one core", "flat_1_ms", 1),
         ("a query of 32, FAISS's flat index, one core", "flat_32_ms", 32),
     ):
-        yield Projection(subject, each_more(rows, field, "vectors") / queries / 1000, "s", source)
+        each = row[field] / row["vectors"] / queries / 1000
+        yield Projection(subject, each, "s", f"{row['vectors']:,}")
 
 
 def largest_embedding(figures: Figures) -> Figures | None:
@@ -106,9 +111,9 @@ def largest_embedding(figures: Figures) -> Figures | None:
     return max(runs, key=lambda run: run["images"], default=None)
 
 
-def between(rows: Sequence[Figures], count: str = "images") -> str:
+def between(rows: Sequence[Figures]) -> str:
     """Name the sizes that `each_more` takes."""
-    return " to ".join(f"{row[count]:,}" for row in rows[-2:])
+    return " to ".join(f"{row['images']:,}" for row in rows[-2:])
 
 
 def amount(value: float, unit: str) -> str:

@@ -232,13 +232,8 @@ def _plot_projection(sheet: Sheet, figures: Figures) -> None:
         if found:
             counts, times = _column(found, field, "vectors")
             values = [milliseconds / queries / 1000 for milliseconds in times]
-            slope = (
-                (values[-1] - values[-2]) / (counts[-1] - counts[-2])
-                if len(values) > 1
-                else values[-1] / counts[-1]
-            )
             _line(time, (counts, values), label, colour)
-            _extend(time, counts[-1], values[-1], slope, colour)
+            _extend(time, counts[-1], values[-1], values[-1] / counts[-1], colour)
     _legends(panels)
 
 
