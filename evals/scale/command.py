@@ -25,6 +25,7 @@ MODULES = {
     "pages": ("pleinair.evals.scale.pages", "lists of the library page, filtered and by pages"),
     "mllm": ("pleinair.evals.scale.mllm", "MLLM calls and tokens of our loop against ImageRAG's flow"),
     "embedding": ("pleinair.evals.scale.embedding", "indexing against open_clip's own loop"),
+    "shards": ("pleinair.evals.scale.shards", "a library indexed in shares against one process"),
     "sources": ("pleinair.evals.scale.sources", "images in tar, Parquet and Arrow against files"),
     "startup": ("pleinair.evals.scale.startup", "a cold and a warm run of the pocket engines, by phases"),
     "attempts": (
