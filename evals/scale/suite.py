@@ -1,7 +1,7 @@
 """All benchmarks of cost against size, one after the other, then the plots and tables of them.
 
 Each runs in a process of its own and writes its figures into one folder. Nothing else should run meanwhile.
-The largest library takes 9 GB of memory and 5 GB of disk at a million images.
+The largest library takes 10 GB of memory and 4 GB of disk at a million images.
 """
 
 from __future__ import annotations
