@@ -92,6 +92,14 @@ def test_words_of_all_scripts_are_found_without_case_and_accents(tmp_path: Path,
     assert [item.id for item in ImageList(library).page(words, "any", 0, 9).items] == ["a/wren_02.jpg"]
 
 
+def test_an_image_is_found_by_its_whole_key(images: ImageList) -> None:
+    key = images.key(images.get("3.png"))
+    assert images.by_key(key) == images.by_hit(key[:32]) == images.get("3.png")
+    other = "0" if key[31] != "0" else "1"
+    assert images.by_hit(f"{key[:31]}{other}") is None
+    assert images.by_key(key[:32] + "0" * 32) is None  # of the file as it was before
+
+
 @pytest.mark.parametrize(
     "id", ["../metadata.jsonl", "/etc/passwd", "metadata.jsonl", "", "0.png/", "./0.png"]
 )

@@ -10,9 +10,11 @@ from pathlib import Path
 from subprocess import Popen
 from typing import Any
 
+import httpx2 as httpx
 import pytest
 from support import quick_engines as quick
 from support.library_place import library_place
+from support.servers import serving
 
 from pleinair.app.api import home
 from pleinair.app.doctor.doctor import _library
@@ -242,3 +244,21 @@ def test_a_job_of_the_monitor_ends_with_it(place: Path, started: Jobs) -> None:
     monitor.look()
     monitor.look()
     assert len(started.started_at) == 1 and not jobs.current(home()).is_running  # type: ignore[union-attr]
+
+
+def test_a_server_shows_and_indexes_changes_as_they_come(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLEINAIR_LIBRARY__WATCH", "0.2")
+    os.utime(place / "library", ns=(1, 1))
+    feed = "/library/changes/feed?list="
+    with serving(workers=0) as server, httpx.stream("GET", f"{server.address}{feed}", timeout=60) as stream:
+        texts = stream.iter_lines()
+        assert any("No changes since" in text for text in texts)
+        add(place, "new.png")
+        assert any("1 new</b> since" in text for text in texts)
+        assert any("No changes since" in text for text in texts)
+        page = httpx.get(f"{server.address}/library?words=new", headers={"accept": "text/html"}).text
+        assert "1 of 10 images" in page
+        server.process.terminate()
+        assert server.process.wait(30) == 0

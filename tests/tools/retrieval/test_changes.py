@@ -140,6 +140,17 @@ def test_a_walk_counts_every_change(
     assert not found(folder, index_folder)
 
 
+@pytest.mark.parametrize("change", [change_a_table, change_a_sidecar, add_a_table])
+def test_texts_whose_times_are_not_stored_are_noticed_by_later_ones(
+    folder: Path, tmp_path: Path, change: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "CHECKED", 0)
+    index_folder = indexed(folder, tmp_path / "index")
+    assert not found(folder, index_folder)
+    change(folder)
+    assert found(folder, index_folder).texts
+
+
 def test_of_several_folders_an_empty_one_is_named(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
