@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from pleinair.agent.context import ProvableModel
 from pleinair.agent.state import MLLM_CALL, spending_limit
-from pleinair.app.engines import OnProgress, Watch, build_backend, check
+from pleinair.app.engines import Watch, build_backend, check
 from pleinair.app.estimate.captions import CaptionEstimate, estimate_captions
 from pleinair.app.estimate.estimate import RETRIED
 from pleinair.app.index import open_indexed
+from pleinair.app.libraries import OnProgress
 from pleinair.app.paths import places
 from pleinair.app.runs.prices import is_hosted, require_prices
 from pleinair.app.settings import Settings

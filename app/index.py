@@ -10,16 +10,8 @@ from pathlib import Path, PurePosixPath
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from pleinair.app.engines import (
-    OnProgress,
-    Watch,
-    build_encoder,
-    check,
-    fresh_index,
-    index_fault,
-    index_folder,
-    read_library,
-)
+from pleinair.app.engines import Watch, build_encoder, check
+from pleinair.app.libraries import OnProgress, fresh_index, index_fault, index_folder, read_library
 from pleinair.app.paths import Paths, places
 from pleinair.app.settings import POCKET, Settings
 from pleinair.app.texts import counted

@@ -117,7 +117,7 @@ class ThreadReferences(ThreadTray):
 
     def keep(self, *numbers: int) -> list[TrayImage]:
         """Put references of the list into the tray, by their numbers; raises as `veto`."""
-        from pleinair.app.engines import open_library
+        from pleinair.app.libraries import open_library
 
         references = self._numbered(*numbers)
         hits = [reference for reference in references if not reference.handle]

@@ -12,7 +12,7 @@ from pleinair.app.texts import counted, printable, printable_json, short_caption
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
-    from pleinair.app.engines import OnProgress
+    from pleinair.app.libraries import OnProgress
     from pleinair.app.library.gaps import Gap
     from pleinair.app.library.opened import OpenLibrary, SearchHit, SearchResult
     from pleinair.app.settings import Settings
@@ -66,8 +66,8 @@ def duplicates(
 ) -> None:
     """List groups of images that are the same: equal files and near copies. Nothing is deleted."""
     from pleinair.app.api import home
-    from pleinair.app.engines import index_folder
     from pleinair.app.index import open_indexed
+    from pleinair.app.libraries import index_folder
     from pleinair.app.library.duplicates import find_duplicates, save_duplicates
 
     with explained():

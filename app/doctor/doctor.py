@@ -17,13 +17,10 @@ from pleinair.app.engines import (
     build_backend,
     build_encoder,
     build_generator,
-    index_fault,
-    index_folder,
-    library_changes,
-    open_library,
     sampling_capabilities,
     with_second,
 )
+from pleinair.app.libraries import index_fault, index_folder, library_changes, open_library
 from pleinair.app.models.inventory import ProfileModel, encoder_model, find_faults, is_absent, profile_models
 from pleinair.app.paths import Paths, places
 from pleinair.app.runs.results import PARTS, installed

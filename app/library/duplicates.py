@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import ValidationError
 
-from pleinair.app.engines import OnProgress
+from pleinair.app.libraries import OnProgress
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.retrieval.filters import CLOSE, Images
 from pleinair.tools.storage.files import write_whole

@@ -202,8 +202,8 @@ def perform(places: Paths) -> None:
 
 
 def _index(settings: Settings, places: Paths, watch: Watch) -> JobResult:
-    from pleinair.app.engines import index_folder
     from pleinair.app.index import bring_up_to_date
+    from pleinair.app.libraries import index_folder
     from pleinair.tools.retrieval.catalogue import open_catalogue
     from pleinair.tools.retrieval.manifest import load_manifest
 
@@ -222,8 +222,8 @@ def _index(settings: Settings, places: Paths, watch: Watch) -> JobResult:
 
 
 def _look_for_duplicates(settings: Settings, places: Paths, watch: Watch) -> JobResult:
-    from pleinair.app.engines import index_folder
     from pleinair.app.index import open_indexed
+    from pleinair.app.libraries import index_folder
     from pleinair.app.library.duplicates import find_duplicates, save_duplicates
 
     library, _, index = open_indexed(settings, places, watch)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from subprocess import Popen, TimeoutExpired
 
-from pleinair.app.engines import index_folder, library_changes
+from pleinair.app.libraries import index_folder, library_changes
 from pleinair.app.library import job as jobs
 from pleinair.app.paths import Paths
 from pleinair.app.runs.store import Busy

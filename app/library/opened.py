@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from pleinair.app.engines import OnProgress, index_folder, open_corpus, open_library, stored_library
+from pleinair.app.engines import open_corpus
+from pleinair.app.libraries import OnProgress, index_folder, open_library, stored_library
 from pleinair.app.library.image_list import ImageList
 from pleinair.app.paths import Paths
 from pleinair.app.settings import Settings

@@ -12,7 +12,8 @@ from pathlib import Path
 from mcp_types import CallToolResult, ContentBlock
 
 from pleinair.app import api
-from pleinair.app.engines import check, has_changed
+from pleinair.app.engines import check
+from pleinair.app.libraries import has_changed
 from pleinair.app.library.opened import OpenLibrary, SearchResult
 from pleinair.app.mcp import arguments
 from pleinair.app.mcp.access import Access

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.agent.ledger import best
-from pleinair.app.engines import index_folder
+from pleinair.app.libraries import index_folder
 from pleinair.app.runs.events import Ended, Snapshot, payloads, read_readable
 from pleinair.app.runs.execution import End, Work, stored_state
 from pleinair.app.runs.lease import STOPPED

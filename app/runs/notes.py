@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from pleinair.app.engines import index_folder, is_pocket
+from pleinair.app.engines import is_pocket
+from pleinair.app.libraries import index_folder
 from pleinair.app.parts import PROGRAM, has_own_retriever
 from pleinair.app.paths import places
 from pleinair.app.settings import Settings

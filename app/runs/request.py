@@ -12,16 +12,8 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from pleinair.agent.react.schemas import Pin
 from pleinair.agent.state import MAX_SEED, check_prompt
-from pleinair.app.engines import (
-    check,
-    declared_capabilities,
-    encoder_training,
-    index_exists,
-    index_folder,
-    open_library,
-    require_library,
-    sampling_capabilities,
-)
+from pleinair.app.engines import check, declared_capabilities, encoder_training, sampling_capabilities
+from pleinair.app.libraries import index_exists, index_folder, open_library, require_library
 from pleinair.app.parts import declared, has_own_retriever
 from pleinair.app.paths import Paths, places
 from pleinair.app.runs.edits import has_input, require_edits, require_image_file

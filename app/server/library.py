@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from sse_starlette import ServerSentEvent
 
 from pleinair.app.chat.threads import Threads
-from pleinair.app.engines import index_folder
+from pleinair.app.libraries import index_folder
 from pleinair.app.library import job as jobs
 from pleinair.app.library.duplicates import stored_duplicates
 from pleinair.app.library.gaps import day, gaps_of, looked_for

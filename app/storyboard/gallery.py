@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 
 from pleinair.app.credits.sheet import Chosen
-from pleinair.app.engines import open_library
+from pleinair.app.libraries import open_library
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import DrawRequest
 from pleinair.app.runs.results import chosen_by

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from pleinair.app.engines import declared_capabilities, open_library
+from pleinair.app.engines import declared_capabilities
+from pleinair.app.libraries import open_library
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import require_input_images, store_input_images
 from pleinair.app.runs.store import Run

@@ -9,18 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pleinair.agent.state import MLLM_CALL, spending_limit
-from pleinair.app.engines import (
-    OnProgress,
-    Watch,
-    build_backend,
-    build_encoder,
-    check,
-    fresh_index,
-    open_library,
-)
+from pleinair.app.engines import Watch, build_backend, build_encoder, check
 from pleinair.app.estimate.cost import Range, cost_of_calls, tokens_of_calls
 from pleinair.app.estimate.estimate import RETRIED
 from pleinair.app.estimate.tokens import tokens_of_subqueries
+from pleinair.app.libraries import OnProgress, fresh_index, open_library
 from pleinair.app.paths import Paths, places
 from pleinair.app.runs.prices import require_prices
 from pleinair.app.runs.request import check_out

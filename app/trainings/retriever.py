@@ -7,16 +7,9 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pleinair.app.engines import (
-    Watch,
-    build_encoder,
-    build_generator,
-    check,
-    fresh_index,
-    open_library,
-    sampling_capabilities,
-)
+from pleinair.app.engines import Watch, build_encoder, build_generator, check, sampling_capabilities
 from pleinair.app.estimate.cost import Range, cost_of_images
+from pleinair.app.libraries import fresh_index, open_library
 from pleinair.app.paths import places
 from pleinair.app.runs.request import check_out
 from pleinair.app.settings import POCKET, Settings

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pleinair.app.api import DrawOptions, draw
-from pleinair.app.engines import open_library
+from pleinair.app.libraries import open_library
 from pleinair.app.paths import Paths, places
 from pleinair.app.settings import load
 from pleinair.app.verify.plan import (

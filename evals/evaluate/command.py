@@ -120,7 +120,7 @@ def _require_outside(folder: Path, library: Library) -> None:
 
 def _open(settings: Settings) -> Library:
     """Open the library of the settings."""
-    from pleinair.app.engines import open_library
+    from pleinair.app.libraries import open_library
     from pleinair.app.paths import places
 
     with progress_bar("Reading the library") as show:

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pleinair.app.engines import build_backend, build_encoder, fresh_index
+from pleinair.app.engines import build_backend, build_encoder
+from pleinair.app.libraries import fresh_index
 from pleinair.app.paths import places
 from pleinair.app.settings import Settings, altered
 from pleinair.evals.metrics import interval

@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 
 from pleinair.app.api import draw, find, home
 from pleinair.app.cli.main import app
-from pleinair.app.engines import index_folder, open_library
+from pleinair.app.libraries import index_folder, open_library
 from pleinair.app.paths import places
 from pleinair.app.runs.request import read_request
 from pleinair.app.settings import load

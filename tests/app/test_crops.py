@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from pleinair.app.api import draw, find, home
 from pleinair.app.cli.main import app
-from pleinair.app.engines import library_folders
+from pleinair.app.libraries import library_folders
 from pleinair.app.paths import places
 from pleinair.app.runs.results import Result
 from pleinair.app.settings import load

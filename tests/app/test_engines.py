@@ -14,7 +14,8 @@ from support import quick_engines as quick
 from support.drawings import drawing
 
 from pleinair.app.api import draw, home
-from pleinair.app.engines import OnProgress, build, build_backend, check, for_pocket, open_retriever
+from pleinair.app.engines import build, build_backend, check, for_pocket, open_retriever
+from pleinair.app.libraries import OnProgress
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Ended, payloads, read
 from pleinair.app.settings import load

@@ -14,8 +14,8 @@ from support.quick_engines import speckled
 from typer.testing import CliRunner
 
 from pleinair.app.cli.main import app
-from pleinair.app.engines import OnProgress
 from pleinair.app.index import bring_up_to_date
+from pleinair.app.libraries import OnProgress
 from pleinair.app.settings import load
 
 

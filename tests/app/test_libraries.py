@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from pleinair.app.api import estimate, submit
 from pleinair.app.cli.main import app
-from pleinair.app.engines import index_folder
+from pleinair.app.libraries import index_folder
 from pleinair.app.paths import places
 from pleinair.app.settings import load
 from pleinair.tools.types import BadInput

@@ -19,7 +19,8 @@ from PIL import Image
 from support.html_page import Page
 
 from pleinair.app.api import draw, run_table
-from pleinair.app.engines import build, open_library
+from pleinair.app.engines import build
+from pleinair.app.libraries import open_library
 from pleinair.app.paths import Paths, places
 from pleinair.app.settings import Settings, load
 from pleinair.app.storyboard.export import export

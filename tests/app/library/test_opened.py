@@ -10,7 +10,8 @@ from support import quick_engines as quick
 
 from pleinair.app import engines
 from pleinair.app.api import home
-from pleinair.app.engines import has_changed, open_retriever, stored_library
+from pleinair.app.engines import open_retriever
+from pleinair.app.libraries import has_changed, stored_library
 from pleinair.app.library.opened import Libraries, NotIndexed, OpenLibrary, SearchResult
 from pleinair.app.settings import Settings, load
 from pleinair.tools.retrieval.compose import threshold_of

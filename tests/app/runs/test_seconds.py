@@ -32,7 +32,8 @@ from support.fault_server import Act, FaultServer, completion, error, playing, r
 from support.openai_server import proven
 
 from pleinair.app.api import finish, home, submit
-from pleinair.app.engines import build_generator, device_lock, import_libraries, index_folder
+from pleinair.app.engines import build_generator, device_lock, import_libraries
+from pleinair.app.libraries import index_folder
 from pleinair.app.runs.events import StepFinished, payloads, read
 from pleinair.app.settings import load
 from pleinair.tools.storage.artifacts import encode_png

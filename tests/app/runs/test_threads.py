@@ -14,7 +14,8 @@ import pytest
 from support import quick_engines as quick
 
 from pleinair.app.api import draw, home
-from pleinair.app.engines import build_backend, build_generator, library_folders
+from pleinair.app.engines import build_backend, build_generator
+from pleinair.app.libraries import library_folders
 from pleinair.app.settings import load
 from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.library import write_library

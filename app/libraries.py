@@ -1,0 +1,187 @@
+"""The library of the settings and its index: where they are, opened, compared and brought up to date."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pleinair.app.paths import Paths
+from pleinair.app.settings import POCKET, Settings
+from pleinair.tools.callbacks import no_callback
+from pleinair.tools.types import BadInput, Encoder
+
+if TYPE_CHECKING:
+    from pleinair.tools.retrieval.changes import LibraryChanges
+    from pleinair.tools.retrieval.index import Index
+    from pleinair.tools.retrieval.library import Library
+    from pleinair.tools.retrieval.shards import Embedded
+
+OnProgress = Callable[[int, int], None]  # images done, images in total
+_POLL_SECONDS = 0.2  # between two checks of an index that another run builds
+
+
+def fresh_index(
+    settings: Settings,
+    places: Paths,
+    library: Library,
+    encoder: Encoder,
+    on_index: OnProgress,
+    joined: Embedded | None = None,
+) -> Index:
+    """Open an index, after updating it where it is missing, damaged or older than the library.
+
+    Vectors that `joined` has are not computed again. If another run is building it, this waits; `on_index` is
+    then called with 0 and may raise to stop.
+    """
+    from pleinair.tools.retrieval.build import BeingBuilt, build_index
+    from pleinair.tools.retrieval.changes import save_stamps
+    from pleinair.tools.retrieval.index import Index
+    from pleinair.tools.retrieval.spelling import save_vocabulary, vocabulary_of
+
+    folder = index_folder(settings, places)
+    if library.part_name:
+        folder = folder.with_name(f"{folder.name}-{library.part_name}")
+    while True:
+        with suppress(BadInput):
+            index = Index.open(folder, encoder)
+            if is_replaced(library, index) or (index.describes(library) and not index.is_stale(library)):
+                break
+        with suppress(BeingBuilt):
+            index = build_index(library, encoder, folder, on_index, others=folder.parent, joined=joined)
+            save_vocabulary(folder, vocabulary_of(item.caption for item in library.items.values()))
+            break
+        on_index(0, len(library.items))
+        time.sleep(_POLL_SECONDS)
+    if library.catalogue is None:
+        save_stamps(folder, index.manifest.catalogue, library.stamps)
+    return index
+
+
+def is_replaced(library: Library, index: Index) -> bool:
+    """Return whether an index is a newer one than that from whose catalogue a library was opened."""
+    catalogue = library.catalogue
+    return bool(
+        catalogue and catalogue.path.parent == index.folder and catalogue.path != index.catalogue.path
+    )
+
+
+def index_fault(settings: Settings, places: Paths) -> str:
+    """Return why the index of the settings cannot be read, "" if it can or if there is none."""
+    from pleinair.tools.retrieval.manifest import load_manifest
+
+    folder = index_folder(settings, places)
+    if not (folder / "manifest.json").is_file():
+        return ""
+    try:
+        load_manifest(folder)
+    except BadInput as error:
+        return str(error.args[0])
+    return ""
+
+
+def open_library(settings: Settings, places: Paths, on_progress: OnProgress = no_callback) -> Library:
+    """Open the library of the settings: from its catalogue, or where it has changed by `read_library`.
+
+    Raise `BadInput` if none is set, or it has no images.
+    """
+    return _current_library(settings, places) or read_library(settings, places, on_progress)
+
+
+def _current_library(settings: Settings, places: Paths) -> Library | None:
+    from pleinair.tools.retrieval.changes import current_library
+
+    return current_library(
+        index_folder(settings, places),
+        library_folders(settings, places),
+        readers=settings.library.readers,
+        cache=places.cache / "libraries",
+        captions=places.captions,
+        max_pixels=settings.library.max_pixels,
+    )
+
+
+def has_changed(settings: Settings, places: Paths) -> bool:
+    """Return whether a library was indexed and has changed since, as far as a run notices."""
+    if not index_exists(settings, places) or _current_library(settings, places):
+        return False
+    return bool(library_changes(settings, places))
+
+
+def library_changes(
+    settings: Settings, places: Paths, on_pause: Callable[[], None] = no_callback
+) -> LibraryChanges:
+    """Compare the library of the settings with its index, as `find_changes` does; raise as that does."""
+    from pleinair.tools.retrieval.changes import find_changes
+
+    folders = library_folders(settings, places)
+    captions = places.captions
+    return find_changes(index_folder(settings, places), folders, captions=captions, on_pause=on_pause)
+
+
+def stored_library(settings: Settings, places: Paths, on_progress: OnProgress = no_callback) -> Library:
+    """Open the library as it was when it was indexed, in constant time; one that never was by `read_library`.
+
+    Raise as `open_library`.
+    """
+    from pleinair.tools.retrieval.changes import stored_catalogue
+    from pleinair.tools.retrieval.library import Library
+
+    library_folders(settings, places)
+    catalogue = stored_catalogue(index_folder(settings, places))
+    if catalogue is None:
+        return read_library(settings, places, on_progress)
+    return Library.of_catalogue(catalogue, places.cache / "libraries")
+
+
+def read_library(settings: Settings, places: Paths, on_progress: OnProgress = no_callback) -> Library:
+    """Walk through the folders of the library and read its metadata; raise as `open_library`."""
+    from pleinair.tools.retrieval.library import Library
+
+    return Library.open(
+        library_folders(settings, places),
+        readers=settings.library.readers,
+        cache=places.cache / "libraries",
+        captions=places.captions,
+        max_pixels=settings.library.max_pixels,
+        on_progress=on_progress,
+    )
+
+
+def library_folders(settings: Settings, places: Paths) -> tuple[str, ...]:
+    """Return the library's folders and URLs; the pocket library is written to the cache on first use.
+
+    Raise `BadInput` where no library is set.
+    """
+    if settings.library.folder == POCKET:
+        from pleinair.tools.pocket.library import cached_library
+
+        return (str(cached_library(places.cache)),)
+    require_library(settings)
+    return settings.library.absolute().folders
+
+
+def require_library(settings: Settings) -> None:
+    """Raise `BadInput` if no library is set: references of another world would be worse than none."""
+    if settings.library.folder is None:
+        raise BadInput(
+            f"library.folder: not set; the profile {settings.profile!r} needs a folder of your own images",
+            "Pass --library FOLDER, or set it in pleinair.toml; `--graph direct` needs none.",
+        )
+
+
+def index_exists(settings: Settings, places: Paths) -> bool:
+    """Return whether there is an index of the library under the encoder, current or not."""
+    return (index_folder(settings, places) / "manifest.json").is_file()
+
+
+def index_folder(settings: Settings, places: Paths) -> Path:
+    """Return the folder of the index of a library under an encoder, in the cache."""
+    choice = settings.encoder.model_dump_json()
+    library = settings.library.absolute()
+    folder = "\n".join(sorted(library.folders)) or library.folder
+    name = hashlib.sha256(f"{folder}\n{choice}".encode()).hexdigest()[:16]
+    return places.cache / "indexes" / name
