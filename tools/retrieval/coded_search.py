@@ -5,8 +5,9 @@ FAISS compares codes some fifty times as fast as vectors; what they choose is co
 
 How many candidates are needed depends on the query: 200 suffice for the ten best where these stand out, and
 in a dense cluster 10,000 may not. So of each query it is estimated, from its candidates alone, how many of
-the best are not among them. While that is more than 3 in 1,000, first the other half of the candidates is
-compared, then eight times as many are searched for, and at last all vectors are compared.
+the ten best are not among them. While that is more than 3 in 1,000, first the other half of the candidates is
+compared, then eight times as many are searched for, and at last all vectors are compared. Hits after the ten
+best, which fusion by ranks asks for, are the best of the same candidates.
 
 The estimate: products are a line of the codes' scores plus normal noise, and below the last candidate the
 scores go on as many times denser as they became within the second half of the candidates (exponentially; in
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 FACTORS = (40, 320, 2560)  # candidates a hit, in turn
 MOST_MISSING = 0.003  # estimated share of the hits that may be missing
 _CODED = 5  # numbers that a code represents
+_CERTAIN = 10  # hits of which hardly any may be missing
+_LEAST_RATIO = 4  # candidates a hit, of those after them too
 _LEAST_CANDIDATES = 400  # from half as many on the estimate is reliable
 _MOST_CANDIDATES = 0.05  # of all vectors; with more exact search is about as fast
 _LEAST_SLOPE = 0.1
@@ -60,7 +63,7 @@ def search_codes(
     Args:
         index: FAISS's codes with the exact vectors behind them (`IndexRefineFlat`).
         queries: float32, contiguous.
-        k: hits.
+        k: hits, of which the first `_CERTAIN` are complete.
         complete: whether a query that codes cannot answer is searched exactly; without it such a query gets
             the best of its last candidates.
         selection: rows to which the search is limited; the last hits are rows -1 where it has fewer than `k`.
@@ -70,7 +73,7 @@ def search_codes(
     search = _Search(index, queries, k, selection)
     waiting = np.arange(len(queries))
     for factor in FACTORS:
-        size = max(k * factor, _LEAST_CANDIDATES)
+        size = max(min(k, _CERTAIN) * factor, k * _LEAST_RATIO, _LEAST_CANDIDATES)
         fetched = int(size * _MARGIN / selection.share) if selection else size
         if not len(waiting) or fetched > _MOST_CANDIDATES * index.ntotal:
             break
@@ -88,6 +91,7 @@ class _Search:
 
         self._codes, self._exact = faiss.downcast_index(index.base_index), exact_of(index)
         self._queries, self._k, self._selection = queries, k, selection
+        self._certain = min(k, _CERTAIN)
         self.scores = np.full((len(queries), k), -np.inf, np.float32)
         self.rows = np.full((len(queries), k), -1, np.int64)
 
@@ -107,7 +111,8 @@ class _Search:
             products = np.concatenate([products, new], axis=1)
             best, self.rows[places] = best_of(products, candidates, self._k)
             self.scores[places] = best
-            waits = _missing(scores[:, :count], products, best[:, -1]) > MOST_MISSING * self._k
+            missing = _missing(scores[:, :count], products, best[:, self._certain - 1])
+            waits = missing > MOST_MISSING * self._certain
             if not waits.any():
                 return postponed
             places, products = places[waits], products[waits]
@@ -134,7 +139,7 @@ def _selected(
     return enough, scores[enough][chosen], candidates[enough][chosen]
 
 
-def _missing(scores: Vectors, products: Vectors, last: Vectors) -> NDArray[np.float64]:
+def _missing(scores: NDArray[Any], products: NDArray[Any], last: Vectors) -> NDArray[np.float64]:
     """Estimate for each query how many vectors that are no candidates have a product over `last` [n].
 
     Args:
@@ -142,17 +147,25 @@ def _missing(scores: Vectors, products: Vectors, last: Vectors) -> NDArray[np.fl
         products: of the candidates, [n, m].
         last: product of the last hit.
     """
+    scores, products = scores.astype(np.float64), products.astype(np.float64)
     count = scores.shape[1]
     half, cut = count // 2, scores[:, -1]
-    centred = scores - scores.mean(1, keepdims=True)
-    covariance = (centred * (products - products.mean(1, keepdims=True))).sum(1)
-    slope = np.clip(covariance / np.maximum((centred**2).sum(1), 1e-12), _LEAST_SLOPE, None)
+    centred = scores - _means(scores)[:, None]
+    variance = np.maximum(np.einsum("nm,nm->n", centred, centred), 1e-12)
+    slope = np.maximum(np.einsum("nm,nm->n", centred, products) / variance, _LEAST_SLOPE)
     residuals = products[:, half:] - slope[:, None] * scores[:, half:]
-    noise = np.maximum(_NOISE * residuals.std(1), 1e-6)
-    distance = (last - residuals.mean(1) - slope * cut) / noise  # of the last hit from what is at the cut
+    level = _means(residuals)
+    noise = np.maximum(_NOISE * np.sqrt(_means((residuals - level[:, None]) ** 2)), 1e-6)
+    distance = (last - level - slope * cut) / noise  # of the last hit from what is at the cut
     width = np.maximum(scores[:, half] - cut, 1e-6)  # in which the number of candidates doubles
     growth = math.log(2) * noise / (slope * width)
     return np.array([count * _tail(*pair) for pair in zip(distance.tolist(), growth.tolist(), strict=True)])
+
+
+def _means(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean of each row, in a third of the time that numpy's own takes for short ones."""
+    means: NDArray[np.float64] = np.add.reduce(rows, 1) / rows.shape[1]
+    return means
 
 
 def _tail(distance: float, growth: float) -> float:

@@ -204,6 +204,17 @@ def test_codes_lose_one_in_a_thousand_of_the_ten_best_at_most(
     assert recall(only_codes) < 1  # so what is missing was noticed, and searched for exactly
 
 
+def test_of_many_hits_the_ten_best_are_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flat, "EXACT_BELOW", 1000)
+    rows, queries = spread(20_000, 2000, 0.3, 0), spread(120, 2000, 0.45, 1)
+    index = stored(tmp_path, rows)
+    correct = exact_of(index).search(queries, 200)[1]
+    numbers = flat.find_nearest(index, queries, 200)[1]
+    shares = [float(np.isin(correct[:, :hits], numbers).mean()) for hits in (10, 200)]
+    assert shares[0] >= 0.999 and 0.5 < shares[1] < 1
+    assert all(len({*row}) == 200 and min(row) >= 0 for row in numbers.tolist())
+
+
 def test_a_search_ends_only_where_nothing_is_missing() -> None:
     rng = np.random.default_rng(0)
     products = rng.standard_normal((40, 50_000)).astype(np.float32)
