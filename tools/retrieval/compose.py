@@ -10,7 +10,7 @@ returns an object with `search`. Licenses and copies are filtered before hits ar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import partial
 from operator import not_
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
@@ -205,19 +205,23 @@ class Corpus:
         self.options = options
         self._library, self._dense, self._second = Once(library), Once(dense), second and Once(second)
         self._relative = relative
+        # no cached properties: up to Python 3.11 one lock serves those of all corpora
+        self._among = Once(lambda: _among(self._dense(), options.conditions))
+        self._thresholded = Once(self._with_threshold)
+        self._listed = Once(lambda: [item.hit() for item in self._library().items.values()])
 
     def with_options(self, options: RetrievalOptions) -> Corpus:
         """Return the same corpus with other options."""
         return Corpus(options, self._library, self._dense, self._second, self._relative)
 
-    @cached_property
+    @property
     def dense(self) -> Dense:
         """Return the dense retriever; the first use loads the encoder and updates the index.
 
         It searches among the images that meet the conditions of the options, if it can; others are filtered
         out of its hits.
         """
-        return _among(self._dense(), self.options.conditions)
+        return self._among()
 
     @property
     def thresholded(self) -> Dense:
@@ -225,15 +229,14 @@ class Corpus:
 
         Raise `BadInput` if the library has too few captions to calibrate it.
         """
-        return self.dense if self.options.threshold != AUTO else self._with_threshold
+        return self.dense if self.options.threshold != AUTO else self._thresholded()
 
-    @cached_property
     def _with_threshold(self) -> Dense:
         if self._relative is None:
             raise BadInput(f"retrieval.threshold = {AUTO!r}: not for this retriever; accepted: a cosine")
         return Thresholded(self.dense, self._relative(self._dense()))
 
-    @cached_property
+    @property
     def second(self) -> Dense:
         """Return the dense retriever of `retrieval.second`; raise `BadInput` if there is none."""
         if self._second is None:
@@ -260,11 +263,7 @@ class Corpus:
 
     def entries(self) -> Sequence[Hit]:
         """List the files of the library, unreadable ones included, in its order and at score 0."""
-        return self._entries
-
-    @cached_property
-    def _entries(self) -> list[Hit]:
-        return [item.hit() for item in self._library().items.values()]
+        return self._listed()
 
 
 def _among(dense: Dense, conditions: Conditions) -> Dense:

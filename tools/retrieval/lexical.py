@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pleinair.tools.locks import Once
 from pleinair.tools.retrieval.caption_index import CaptionIndex
 from pleinair.tools.retrieval.catalogue import Entries
 from pleinair.tools.retrieval.filters import Wrapper
 from pleinair.tools.retrieve import check_query
-from pleinair.tools.types import Hit
+from pleinair.tools.types import Hit, ImageSource, Searcher
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,9 +36,13 @@ def score_captions(entries: Sequence[Hit], query: str) -> list[float]:
 class _ByCaptions(Wrapper):
     """Base of retrievers that score the captions of all entries, which are listed once."""
 
-    @cached_property
+    def __init__(self, source: ImageSource, searcher: Searcher | None = None, /) -> None:
+        super().__init__(source, searcher)
+        self._listed = Once(source.entries)  # a cached property would have one lock for all retrievers
+
+    @property
     def _entries(self) -> Sequence[Hit]:
-        return self._source.entries()
+        return self._listed()
 
     def entries(self) -> Sequence[Hit]:
         """List the images of the library."""

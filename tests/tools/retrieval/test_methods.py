@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.fake_retriever import FakeRetriever
 from support.plugins import install_package
 from support.quick_engines import speckled
 from support.source_tree import ROOT
@@ -90,3 +93,24 @@ def test_a_plug_in_is_built_with_its_arguments(folder: Path) -> None:
         BadInput, match=r"retrieval\.arguments\.share = 2: .*no such argument; accepted: shared"
     ):
         find(folder, "finch 2", method="varied", arguments={"share": 2})
+
+
+def test_a_library_that_opens_slowly_blocks_no_other(folder: Path) -> None:
+    blocked, opens = threading.Event(), threading.Event()
+
+    def slow() -> Any:
+        blocked.set()
+        opens.wait(30)
+        return fake
+
+    fake, options = FakeRetriever("ab"), RetrievalOptions(method="dense")
+    waiting, other = (Corpus(options, lambda: pytest.fail("listed"), open) for open in (slow, lambda: fake))
+    thread = threading.Thread(target=lambda: waiting.dense)
+    thread.start()
+    blocked.wait(30)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(lambda: other.dense).result(10) is fake
+    finally:
+        opens.set()
+        thread.join()
