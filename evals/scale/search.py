@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
         "ratio",
         "R@10",
         "own R@10",
-        "filtered",
+        "fifth",
         "R@10",
     )
     print(f"{'vectors':>9}", *(f"{name:>8}" for name in names), sep=" ")
@@ -139,12 +139,18 @@ def _measure(size: int, seed: int, repeats: int) -> dict[str, Any]:
 
 
 def _best(search: Callable[[], Any], parts: int) -> Callable[[], float]:
-    """Return what measures the CPU seconds of one of the parts of a search."""
+    """Return what measures the CPU seconds of one of the parts of a search, in the better of two passes.
 
-    def measure() -> float:
+    The first finds in the processor's cache what the other side has left there, not the codes.
+    """
+
+    def once() -> float:
         started = thread_time()
         search()
         return (thread_time() - started) / parts
+
+    def measure() -> float:
+        return min(once(), once())
 
     return measure
 

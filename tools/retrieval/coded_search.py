@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.int64]
 
-FACTORS = (40, 320, 2560)  # candidates a hit, in turn
+FACTORS = (40, 320, 1280)  # candidates a hit, in turn
 MOST_MISSING = 0.003  # estimated share of the hits that may be missing
 _CODED = 5  # numbers that a code represents
 _CERTAIN = 10  # hits of which hardly any may be missing
