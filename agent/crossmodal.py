@@ -43,7 +43,7 @@ from pleinair.tools import crossmodal
 from pleinair.tools.retrieval.crossmodal.dense import LazyScorer, SearchScorer
 from pleinair.tools.retrieval.crossmodal.joint import Joint, retrieve_jointly
 from pleinair.tools.retrieval.crossmodal.sparse import satisfaction
-from pleinair.tools.retrieve import excluding, no_retrieval, unlicensed_of
+from pleinair.tools.retrieve import excluding, explained, no_retrieval, unlicensed_of
 from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import (
     Concept,
@@ -139,14 +139,14 @@ def write_caption(hit: Hit, context: Context) -> Usage:
 
 def search(state: CrossmodalState, runtime: Runtime[Context]) -> Update:
     """Retrieve the images that show the sub-queries together: captions, then looks, then the Pareto set."""
-    started = perf_counter()
+    started, retriever = perf_counter(), runtime.context.of_papers.retriever
     try:
         joint = _search_jointly(state, runtime.context.of_papers)
         excluded = _excluded(joint, runtime.context.of_papers)
     except NoLibrary as error:
         return changed(retrievals=[no_retrieval(concept, error) for concept in state.concepts])
     retrievals = [
-        excluding(_retrieval(joint, name, column), excluded.get(name, ()))
+        explained(excluding(_retrieval(joint, name, column), excluded.get(name, ())), retriever)
         for column, name in enumerate(state.concept_names)
     ]
     usage = Usage(seconds=perf_counter() - started)
@@ -295,4 +295,4 @@ def _found(retrieval: Retrieval) -> str:
     """Return in words what was done about a sub-query that no caption contains."""
     if not retrieval.abstained:
         return "looked up instead"
-    return retrieval.reason if retrieval.excluded_by_license else "nothing found"
+    return retrieval.reason if retrieval.excluded_by_license or retrieval.unmet else "nothing found"

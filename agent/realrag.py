@@ -17,7 +17,7 @@ from pleinair.agent.nodes import Update
 from pleinair.agent.select import Pick, free_slots, make_references, until_available
 from pleinair.agent.state import IMAGE, State, changed
 from pleinair.tools.realrag import require, search_away, training_of
-from pleinair.tools.retrieve import NOTHING, excluding, no_retrieval, search, unlicensed_of
+from pleinair.tools.retrieve import NOTHING, excluding, explained, no_retrieval, search, unlicensed_of
 from pleinair.tools.types import (
     Concept,
     Hit,
@@ -68,7 +68,7 @@ def _retrieval(state: State, context: Context) -> Retrieval:
     retrieval = Retrieval(concept=prompt, query=prompt, hits=(), abstained=True, reason=NOTHING)
     unlicensed = unlicensed_of(context.retriever)
     others = _search(state, context, unlicensed) if unlicensed else []
-    return excluding(retrieval, tuple(hit.id for hit in others))
+    return explained(excluding(retrieval, tuple(hit.id for hit in others)), context.retriever)
 
 
 def _search(state: State, context: Context, retriever: Retriever) -> list[Hit]:

@@ -34,12 +34,12 @@ from pleinair.tools.retrieval.compose import (
     Corpus,
     check_method,
     compose,
-    filtered,
+    filtered_by_license,
     threshold_of,
 )
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer
-from pleinair.tools.retrieve import search, search_all, unlicensed_of
+from pleinair.tools.retrieve import empty_of, search, search_all, unlicensed_of
 from pleinair.tools.types import (
     BadInput,
     Capabilities,
@@ -58,6 +58,7 @@ from pleinair.tools.worker.worker import DeviceLock, EncoderWorker, GeneratorWor
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from pleinair.tools.retrieval.conditions import EmptySelection
     from pleinair.tools.retrieval.dense import IndexRetriever
     from pleinair.tools.retrieval.library import Library
     from pleinair.tools.storage.artifacts import ArtifactStore
@@ -88,7 +89,7 @@ def build(
         generator=parts.generator or build_generator(settings),
         retriever=_LibraryRetriever(settings, places, on_index)
         if parts.retriever is None
-        else filtered(parts.retriever, settings.retrieval),
+        else filtered_by_license(parts.retriever, settings.retrieval),
         paper_retriever=_paper_retriever(settings, places, on_index) if is_library else None,
         store=store,
         k=settings.retrieval.k,
@@ -335,6 +336,11 @@ class _LibraryRetriever:
     def unlicensed(self) -> Retriever | None:
         """Return the retriever of images of all licenses, None where all are accepted."""
         return unlicensed_of(self._open()) if self._settings.retrieval.licenses else None
+
+    @property
+    def empty(self) -> EmptySelection | None:
+        """Return what keeps every image from being retrieved, None if an image meets the conditions."""
+        return empty_of(self._open())
 
     @property
     def training(self) -> Training | None:

@@ -31,6 +31,11 @@ class Once(Generic[T]):
                 self._value = self._build()
             return self._value
 
+    @property
+    def is_built(self) -> bool:
+        """Return whether the value is there."""
+        return self._value is not None
+
 
 _BUILDING = threading.RLock()
 

@@ -25,6 +25,8 @@ from pleinair.tools.types import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from pleinair.tools.retrieval.conditions import EmptySelection
+
 NOTHING = "no image in the library was found"
 
 
@@ -72,6 +74,7 @@ def retrieve_all(
             for n, hits in zip(abstained, others, strict=True):
                 excluded = tuple(hit.id for hit in hits if is_match(hit, retrievals[n].threshold or 0.0))
                 retrievals[n] = excluding(retrievals[n], excluded)
+        retrievals = [explained(retrieval, retriever) for retrieval in retrievals]
     except NoLibrary as error:
         return [no_retrieval(concept, error) for concept in concepts]
     return retrievals
@@ -101,6 +104,20 @@ def excluding(retrieval: Retrieval, ids: tuple[str, ...]) -> Retrieval:
     count = "1 image that matches is" if len(ids) == 1 else f"{len(ids)} images that match are"
     update = {"abstained": True, "reason": f"{count} excluded by license", "excluded_by_license": ids}
     return retrieval.model_copy(update=update)
+
+
+def explained(retrieval: Retrieval, retriever: object) -> Retrieval:
+    """Return a retrieval without hits that names the conditions which no image of the library meets."""
+    if retrieval.hits or not (empty := empty_of(retriever)):
+        return retrieval
+    unmet = {cause.setting: cause.images for cause in empty.unmet}
+    return retrieval.model_copy(update={"abstained": True, "reason": empty.message, "unmet": unmet})
+
+
+def empty_of(retriever: object) -> EmptySelection | None:
+    """Return what keeps every image from being retrieved, None if one may be or if it is not known."""
+    empty: EmptySelection | None = getattr(retriever, "empty", None)
+    return empty
 
 
 def unlicensed_of(retriever: object) -> Retriever | None:

@@ -176,6 +176,8 @@ class Retrieval(Value):
     found_by: dict[str, str] = Field(default_factory=dict, exclude_if=not_)
     # ids of the images that would have counted; retrieval abstained for their licenses alone
     excluded_by_license: tuple[str, ...] = Field(default=(), exclude_if=not_)
+    # by setting, such as "retrieval.tags": images that meet a condition alone; none meets all of them
+    unmet: dict[str, int] = Field(default_factory=dict, exclude_if=not_)
 
     @model_validator(mode="after")
     def _take_from_hits(self) -> Self:

@@ -169,6 +169,8 @@ def _print(result: SearchResult) -> None:
         say(f"{rank:>3}  {_score(each)}  {printable(each.hit.id)}", indent=5)
         for line in _facts(each):
             say(f"     {printable(line)}", indent=5)
+    if result.searched < result.images:
+        say(f"searched {result.searched:,} of {counted(result.images, 'image')}, which meet the conditions")
 
 
 def _score(each: SearchHit) -> str:

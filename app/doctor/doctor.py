@@ -237,6 +237,7 @@ def _faiss_build() -> str:
 
 
 def _library(settings: Settings, home: Paths) -> str:
+    from pleinair.tools.retrieval.conditions import count_met, explain_empty
     from pleinair.tools.retrieval.manifest import FILE, verify_files
 
     library, folder = open_library(settings, home), index_folder(settings, home)
@@ -247,6 +248,11 @@ def _library(settings: Settings, home: Paths) -> str:
         indexed = f"indexed, {verify_files(folder):,} bytes have their checksums"
         if changes := library_changes(settings, home):
             indexed += f"; since then {changes.summary}"
+    if conditions := settings.retrieval.conditions:
+        catalogue = library.as_catalogue()
+        if empty := explain_empty(catalogue, conditions):
+            raise empty
+        indexed += f"; {count_met(catalogue, conditions):,} meet the conditions on retrieval"
     return f"{counted(len(library.items), 'image')} in {library.title}, {indexed}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import sha256
 
-from pleinair.tools.retrieval.catalogue import Catalogue, Page
+from pleinair.tools.retrieval.catalogue import Page
 from pleinair.tools.retrieval.item import Item, id_key
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.licenses import Licenses
@@ -20,7 +20,7 @@ class ImageList:
     def __init__(self, library: Library) -> None:
         """Take a library; one that is not indexed gets a temporary catalogue."""
         self.library = library
-        self._catalogue = library.catalogue or Catalogue.temporary(library.items.values(), library.facts())
+        self._catalogue = library.as_catalogue()
 
     def __len__(self) -> int:
         return self._catalogue.count

@@ -57,6 +57,8 @@ class SearchResult(Value):
     reason: str
     hits: tuple[SearchHit, ...]
     excluded_by_license: tuple[str, ...] = ()  # ids of images that match, where none with a license does
+    searched: int  # images that meet the conditions on retrieval
+    images: int  # of the library
     near_copies: dict[str, str]  # by id of an image that was left out: the better hit of which it is a copy
 
 
@@ -140,6 +142,8 @@ class OpenLibrary:
     def _images(self, by: By, query: str, search: Callable[[], Sequence[Hit]]) -> SearchResult:
         self._require_index(by_words=False)
         retrieval = Retrieval(concept=query, query=query, hits=tuple(search()))
+        if not retrieval.hits and (empty := self._corpus.empty):  # the search has indexed the library
+            raise empty
         return self._result(by, query, retrieval)
 
     def _result(self, by: By, query: str, retrieval: Retrieval) -> SearchResult:
@@ -160,14 +164,18 @@ class OpenLibrary:
             reason=retrieval.reason,
             hits=hits,
             excluded_by_license=retrieval.excluded_by_license,
+            searched=self._corpus.searched,
+            images=self._corpus.images,
             near_copies=retrieval.near_copies,
         )
 
     def _require_index(self, *, by_words: bool = True) -> None:
-        """Raise `NotIndexed` where a search would have to index first."""
+        """Raise `NotIndexed` where a search would have to index first, `EmptySelection` without images."""
         is_lexical = by_words and self.settings.retrieval.method == LEXICAL
         if not (self._builds_index or is_lexical or self.is_indexed):
             raise NotIndexed(f"The library {self.library.title} is not indexed yet.", REMEDY)
+        if empty := self._corpus.empty:
+            raise empty
 
 
 class Libraries:

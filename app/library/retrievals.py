@@ -133,7 +133,7 @@ def _ending(text: bytes) -> bytes:
 
 def _is_gap(retrieval: Retrieval) -> bool:
     """Return whether a library was searched and had nothing."""
-    is_empty = retrieval.abstained and not retrieval.excluded_by_license
+    is_empty = retrieval.abstained and not (retrieval.excluded_by_license or retrieval.unmet)
     return is_empty and retrieval.threshold is not None
 
 

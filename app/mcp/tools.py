@@ -172,6 +172,10 @@ def _search_lines(found: SearchResult) -> list[str]:
         lines.append(
             f"{number}: {each.hit.id}{caption}, {score_text(each.hit)}, {license_text(each.hit)}{use}"
         )
+    if found.searched < found.images:
+        lines.append(
+            f"Searched {found.searched} of {found.images} images, which meet the conditions on retrieval."
+        )
     return lines
 
 

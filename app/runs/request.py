@@ -178,6 +178,7 @@ def check_settings(settings: Settings, graph: str) -> None:
     require_prices(settings)
     _check_approval(settings, graph)
     _check_library(settings, graph)
+    _check_conditions(settings, graph)
     _check_threshold(settings, graph)
 
 
@@ -249,6 +250,24 @@ def _check_library(settings: Settings, graph: str) -> None:
         return  # listing a URL costs more than a run may for a check
     if library.folders and not has_images(library.folders):
         raise BadInput(f"library.folder = {library.folder!r}: no images in it; accepted: {WANTED}")
+
+
+def _check_conditions(settings: Settings, graph: str) -> None:
+    """Refuse conditions on retrieval that no image of the library meets, by `EmptySelection`.
+
+    Sizes are known once the library is indexed, and the images of a URL too.
+    """
+    from pleinair.tools.retrieval.conditions import explain_empty
+    from pleinair.tools.retrieval.roots.addresses import is_url
+
+    conditions, home = settings.retrieval.conditions, places(settings.paths.home)
+    retrieves = graph != DIRECT and (graph != CROSSMODAL or settings.crossmodal.rag)
+    if not (conditions and retrieves) or has_own_retriever(settings):
+        return
+    if any(map(is_url, settings.library.folders)) and not index_exists(settings, home):
+        return
+    if empty := explain_empty(open_library(settings, home).as_catalogue(), conditions):
+        raise empty
 
 
 def _check_threshold(settings: Settings, graph: str) -> None:

@@ -36,6 +36,7 @@ class Abstention(Value):
     concept: str
     reason: str
     excluded_by_license: tuple[str, ...] = ()  # ids of images that match it, and whose licenses do not
+    unmet: dict[str, int] = {}  # by setting: images that meet a condition alone; none meets all of them
 
 
 class RunView(Value):
@@ -102,6 +103,7 @@ def _parts(run: Run, trace: Trace) -> dict[str, Any]:
                 concept=retrieval.concept,
                 reason=retrieval.reason,
                 excluded_by_license=retrieval.excluded_by_license,
+                unmet=retrieval.unmet,
             )
             for retrieval in latest.values()
             if retrieval.abstained

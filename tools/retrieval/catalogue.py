@@ -109,6 +109,7 @@ class Catalogue:
         uri = f"file:{quote(str(path))}?mode=ro&immutable=1"
         try:
             self._connection = connection or sqlite3.connect(uri, uri=True, check_same_thread=False)
+            self._connection.create_function("casefold", 1, str.casefold, deterministic=True)
             self.facts: Mapping[str, Any] = {
                 name: json.loads(value) for name, value in self.read("SELECT name, value FROM facts")
             }

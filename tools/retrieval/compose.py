@@ -29,12 +29,18 @@ from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.locks import Once
 from pleinair.tools.realrag import search_away
 from pleinair.tools.retrieval.catalogue import has_captions
-from pleinair.tools.retrieval.conditions import Conditions
+from pleinair.tools.retrieval.conditions import (
+    Conditions,
+    EmptySelection,
+    count_met,
+    count_usable,
+    explain_empty,
+)
 from pleinair.tools.retrieval.faiss_index import GPU_MEMORY
 from pleinair.tools.retrieval.filters import (
+    Conditional,
     Filtered,
     Images,
-    Licensed,
     Merged,
     Wrapper,
     by_license,
@@ -51,6 +57,8 @@ from pleinair.tools.types import BadInput, Encoder, Hit, Retriever, Value
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from pleinair.tools.retrieval.catalogue import Catalogue
+    from pleinair.tools.retrieval.index import Index
     from pleinair.tools.retrieval.library import Library
     from pleinair.tools.retrieval.threshold import RelativeThreshold
     from pleinair.tools.types import Vectors
@@ -208,6 +216,7 @@ class Corpus:
         # no cached properties: up to Python 3.11 one lock serves those of all corpora
         self._among = Once(lambda: _among(self._dense(), options.conditions))
         self._thresholded = Once(self._with_threshold)
+        self._listing = Once(lambda: self._library().as_catalogue())
         self._listed = Once(lambda: [item.hit() for item in self._library().items.values()])
 
     def with_options(self, options: RetrievalOptions) -> Corpus:
@@ -242,6 +251,28 @@ class Corpus:
         if self._second is None:
             raise BadInput(f"retrieval.method = {self.options.method!r} needs a table retrieval.second.")
         return _among(self._second(), self.options.conditions)
+
+    @property
+    def empty(self) -> EmptySelection | None:
+        """Return what keeps every image from being retrieved, None if an image meets the conditions."""
+        return explain_empty(self._catalogue, self.options.conditions) if self.options.conditions else None
+
+    @property
+    def searched(self) -> int:
+        """Return how many images meet the conditions of the options."""
+        conditions = self.options.conditions
+        return count_met(self._catalogue, conditions) if conditions else self.images
+
+    @property
+    def images(self) -> int:
+        """Return the number of images that can be retrieved without conditions."""
+        return count_usable(self._catalogue)
+
+    @property
+    def _catalogue(self) -> Catalogue:
+        """Return the catalogue, of a library that has just been indexed that of its index."""
+        index: Index | None = getattr(self._dense(), "index", None) if self._dense.is_built else None
+        return index.catalogue if index else self._listing()
 
     def tags(self, id: str) -> tuple[str, ...]:
         """Return the tags of an image; raise `BadInput` for an unknown id."""
@@ -281,10 +312,12 @@ def check_method(options: RetrievalOptions) -> Callable[..., Any]:
 def compose(options: RetrievalOptions, corpus: Corpus) -> Retriever:
     """Build the retriever that the options describe; raise `BadInput` for an unknown method."""
     corpus = corpus.with_options(options)
-    if not options.licenses:
-        return _composed(options, corpus)
+    retriever = _composed(options, corpus)
+    if not options.conditions:
+        return retriever
     every = options.model_copy(update={"licenses": ()})
-    return Licensed(_composed(options, corpus), Once(lambda: _composed(every, corpus.with_options(every))))
+    unlicensed = Once(lambda: _composed(every, corpus.with_options(every))) if options.licenses else None
+    return Conditional(retriever, unlicensed, lambda: corpus.empty)
 
 
 def _composed(options: RetrievalOptions, corpus: Corpus) -> Retriever:
@@ -303,6 +336,14 @@ def filtered(retriever: Retriever, options: RetrievalOptions, method: object = N
     if not getattr(method, "filtered", False):
         retriever = _filtered(retriever, options, getattr(method, "vector", None))
     return CaptionOrder(retriever) if options.rerank == "bm25" else retriever
+
+
+def filtered_by_license(retriever: Retriever, options: RetrievalOptions) -> Retriever:
+    """Return a program's own retriever with the filters of the options; it tells what licenses exclude."""
+    every = options.model_copy(update={"licenses": ()})
+    if not options.licenses:
+        return filtered(retriever, options)
+    return Conditional(filtered(retriever, options), Once(lambda: filtered(retriever, every)))
 
 
 def threshold_of(options: RetrievalOptions) -> float | None:

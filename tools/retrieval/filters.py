@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, cast
 
 from pleinair.tools.images.reading import BadPicture
 from pleinair.tools.realrag import Training, search_away, training_of
-from pleinair.tools.retrieval.conditions import Conditions
+from pleinair.tools.retrieval.conditions import Conditions, EmptySelection
 from pleinair.tools.retrieval.exact_search import Selection
 from pleinair.tools.retrieval.fusion import Keep, Same
 from pleinair.tools.retrieval.licenses import admits
@@ -143,12 +143,18 @@ class Merged(Wrapper):
         return [self._merge(rankings)[:k] for rankings in zip(*by_retriever, strict=True)]
 
 
-class Licensed(Wrapper):
-    """Retriever that is filtered by license, with the same one without that filter."""
+class Conditional(Wrapper):
+    """Retriever among images that meet conditions, which tells what these exclude."""
 
-    def __init__(self, retriever: Retriever, unlicensed: Callable[[], Retriever]) -> None:
+    def __init__(
+        self,
+        retriever: Retriever,
+        unlicensed: Callable[[], Retriever] | None,
+        empty: Callable[[], EmptySelection | None] = lambda: None,
+    ) -> None:
+        """Take the retriever, what opens the same one for all licenses, and why no image meets them."""
         super().__init__(retriever)
-        self._retriever, self._unlicensed = retriever, unlicensed
+        self._retriever, self._unlicensed, self._empty = retriever, unlicensed, empty
 
     def search_many(self, queries: Sequence[str], k: int, seed: int = 0) -> list[list[Hit]]:
         """Search for each of several texts."""
@@ -159,9 +165,14 @@ class Licensed(Wrapper):
         return search_away(self._retriever, query, away, weight=weight, k=k)
 
     @property
-    def unlicensed(self) -> Retriever:
-        """Return the retriever of images of all licenses."""
-        return self._unlicensed()
+    def unlicensed(self) -> Retriever | None:
+        """Return the retriever of images of all licenses, None where the license does not matter."""
+        return self._unlicensed() if self._unlicensed else None
+
+    @property
+    def empty(self) -> EmptySelection | None:
+        """Return what keeps every image from being retrieved, None if an image meets the conditions."""
+        return self._empty()
 
 
 def by_license(licenses: Collection[str]) -> Keep:

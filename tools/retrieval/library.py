@@ -179,6 +179,10 @@ class Library:
         library.others, library.part_name = Counter(facts["others"]), facts["part_name"]
         return library
 
+    def as_catalogue(self) -> Catalogue:
+        """Return the catalogue, a temporary one of a library that is not indexed."""
+        return self.catalogue or Catalogue.temporary(self.items.values(), self.facts())
+
     def facts(self) -> dict[str, Any]:
         """Return what a catalogue states of the library as a whole; `of_catalogue` reads it."""
         return {

@@ -12,11 +12,18 @@ from support.quick_engines import Hashes, speckled
 
 from pleinair.tools.retrieval.build import build_index
 from pleinair.tools.retrieval.compose import Corpus, RetrievalOptions, compose
-from pleinair.tools.retrieval.conditions import Conditions, select
+from pleinair.tools.retrieval.conditions import (
+    Conditions,
+    EmptySelection,
+    count_met,
+    explain_empty,
+    select,
+)
 from pleinair.tools.retrieval.dense import IndexRetriever
 from pleinair.tools.retrieval.index import Index
 from pleinair.tools.retrieval.library import Library
-from pleinair.tools.types import Retriever
+from pleinair.tools.retrieve import retrieve
+from pleinair.tools.types import Concept, Retriever
 
 COUNT = 60
 LICENSES = ("CC0-1.0", "CC BY 4.0", "", "proprietary")
@@ -81,6 +88,8 @@ def test_rows_that_meet_conditions_are_selected(
     expected = [n for n in range(COUNT) if meets(n)]
     assert (list(range(COUNT)) if selection is None else selection.rows.tolist()) == expected
     assert (selection is None) == (len(expected) == COUNT)
+    assert count_met(indexed.catalogue, Conditions(**options)) == len(expected)
+    assert (explain_empty(indexed.catalogue, Conditions(**options)) is None) == bool(expected)
 
 
 @pytest.mark.parametrize("method", ["dense", "hybrid", "lexical"])
@@ -122,3 +131,56 @@ def test_without_an_index_tags_and_sizes_are_read_from_the_images(folder: Path) 
     corpus = Corpus(options, lambda: library, lambda: pytest.fail("the lexical method needs no index"))
     hits = compose(options, corpus).search("a wren", COUNT)
     assert {hit.id for hit in hits} == {f"{n:02}.png" for n in range(COUNT) if n % 5 == 4 and n % 7 >= 4}
+
+
+def empty(indexed: Index, **conditions: Any) -> EmptySelection:
+    found = explain_empty(indexed.catalogue, Conditions(**conditions))
+    assert found is not None
+    return found
+
+
+def test_conditions_that_no_image_meets_are_named_with_the_nearest_values(indexed: Index) -> None:
+    tags = empty(indexed, tags=("fihs", "brid"))
+    assert tags.field == "retrieval.tags"
+    assert tags.unmet[0].model_dump() == {
+        **{"setting": "retrieval.tags", "value": ("fihs", "brid"), "images": 0},
+        "nearest": {"fish": 12, "bird": 24},
+    }
+    text = "retrieval.tags = ['fihs', 'brid']: met by no image; accepted, for example: 'fish' (12 images)"
+    assert text in tags.message and "60 images" in tags.message
+    assert empty(indexed, tags=("zzz",)).unmet[0].nearest == {"bird": 24, "blue": 12, "fish": 12}
+    licenses = empty(indexed, licenses=("CC-BY-SA-4.0",)).unmet[0]
+    assert list(licenses.nearest.items())[0] == ("CC-BY-4.0", 15)
+    side = empty(indexed, min_side=400).unmet[0]
+    assert (side.value, side.nearest) == (400, {"14": 8})
+
+
+def test_conditions_that_exclude_one_another_are_all_named_with_their_images(indexed: Index) -> None:
+    together = empty(
+        indexed, licenses=("CC0-1.0",), tags=("fish",), min_side=14
+    )  # 34.png alone is a large fish
+    assert {cause.setting: cause.images for cause in together.unmet} == {
+        **{"retrieval.licenses": 15, "retrieval.tags": 12, "retrieval.min_side": 8}
+    }
+    assert "retrieval.tags = ['fish']: met by 12 images" in together.message
+    assert "none meets all of them" in together.message
+    none = empty(indexed, licenses=("CC0-1.0",), tags=("whale",), min_side=8)
+    assert [cause.setting for cause in none.unmet] == ["retrieval.tags"]
+
+
+def test_a_retriever_names_what_no_image_meets(retriever: Search) -> None:
+    concept = Concept(name="wren", caption="a wren")
+    for method in ("dense", "lexical"):
+        narrow = retriever(method=method, tags=("fihs",))
+        retrieval = retrieve(concept, retriever=narrow, k=3, threshold=-1)
+        assert retrieval.abstained and retrieval.unmet == {"retrieval.tags": 0}
+        assert "'fish' (12 images)" in retrieval.reason
+    assert not retrieve(concept, retriever=retriever(tags=("fish",)), k=3, threshold=-1).unmet
+
+
+def test_before_a_library_is_indexed_tags_and_licenses_are_known(folder: Path) -> None:
+    catalogue = Library.open(folder).as_catalogue()
+    assert explain_empty(catalogue, Conditions(min_side=4000)) is None
+    assert explain_empty(catalogue, Conditions(tags=("fish",), min_side=4000)) is None
+    found = explain_empty(catalogue, Conditions(tags=("fihs",), min_side=4000))
+    assert found and [cause.setting for cause in found.unmet] == ["retrieval.tags"]
