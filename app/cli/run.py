@@ -83,11 +83,27 @@ def _execute_one(
 def _execute_at_once(
     shares: Sequence[Sequence[Run]], devices: int, as_json: bool, remark: Callable[[Run], str]
 ) -> list[str]:
-    """Execute the runs of each share in turn, and the shares at once; return the endings in their order.
+    """Execute the runs of each share in turn, and the shares at once; return the endings.
 
     What a run prints appears as one block, after those of the runs before it. Questions are asked once all
-    runs have ended or wait.
+    runs have ended or wait; the runs that were answered are then at work at once, too.
     """
+    endings: dict[str, str] = {}  # by run
+    while shares:
+        results = _results_at_once(shares, devices, as_json, remark)
+        answers = [
+            None if isinstance(result, Busy) else _answered(run, result, as_json) for run, result in results
+        ]
+        shares = [[run] for run in answers if run]
+        for run, result in results:
+            endings[run.id] = "busy" if isinstance(result, Busy) else result.outcome.ending
+    return [*endings.values()]
+
+
+def _results_at_once(
+    shares: Sequence[Sequence[Run]], devices: int, as_json: bool, remark: Callable[[Run], str]
+) -> list[tuple[Run, Result | Busy]]:
+    """Execute runs until each has ended, waits or is busy; print and return their results in order."""
     from pleinair.app.cli.live import Board
 
     results: list[tuple[Run, Result | Busy]] = []
@@ -105,12 +121,7 @@ def _execute_at_once(
                             _print_end(run, result, as_json, remark)
         except KeyboardInterrupt:
             _leave_at_once([*team.at_work.values()])
-    endings = []
-    for run, result in results:
-        answered = None if isinstance(result, Busy) else _answered(run, result, as_json)
-        ending = "busy" if isinstance(result, Busy) else result.outcome.ending
-        endings.append(_execute_one(answered, as_json, False, remark, None) if answered else ending)
-    return endings
+    return results
 
 
 class _Team:

@@ -1,9 +1,12 @@
 """Commands of runs: approval, its answer, deletion and retention."""
 
 import sqlite3
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
+from support.quick_engines import Stripes
 from typer.testing import CliRunner, Result
 
 from pleinair.app.api import draw, home, run_table, submit
@@ -11,8 +14,10 @@ from pleinair.app.cli import question, run
 from pleinair.app.cli.main import app
 from pleinair.app.runs.question import hits_of
 from pleinair.app.runs.store import Run
+from pleinair.tools.types import GenerateRequest
 
 PROMPT = "two things"
+WAIT = 30  # seconds until a test fails in which something waits for ever
 
 
 def call(*arguments: str, stdin: str | None = None) -> Result:
@@ -91,6 +96,27 @@ def test_a_terminal_is_asked_at_once(
     assert result.exit_code == code, result.output
     assert "Go on?" in result.stderr
     assert run_table().newest(1)[0].outcome
+
+
+def test_answered_runs_are_at_work_at_once_on_several_devices(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, generate = threading.Barrier(2), Stripes.generate
+
+    def meeting(self: Stripes, request: GenerateRequest, images: Any, on_step: Any) -> Any:
+        if request.references:  # after the answer
+            both.wait(WAIT)
+        return generate(self, request, images, on_step)
+
+    monkeypatch.setattr(Stripes, "generate", meeting)
+    monkeypatch.setattr(run, "has_terminal", lambda: True)
+    monkeypatch.setattr("pleinair.app.api.shared_runs", lambda runs: (2, [[row] for row in runs]))
+    options = ["--seed", "7", "--num-images", "3", "--approve", "references"]
+    result = call("draw", PROMPT, *options, stdin="y\nn\ny\n")
+    assert result.exit_code == 130, result.output  # of the run that was stopped
+    assert result.stderr.count("Go on?") == 3
+    assert sorted(row.status for row in run_table().newest(9)) == ["accepted", "accepted", "cancelled"]
+    assert result.stdout.count(".json\n") == 3 and not both.broken
 
 
 def test_runs_are_deleted_with_yes_only(place: Path) -> None:
