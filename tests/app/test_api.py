@@ -193,11 +193,11 @@ def test_a_second_process_on_a_run_is_refused(place: Path) -> None:
 
     def on_event(event: Event) -> None:
         begun.set()
-        refused.wait(120)
+        refused.wait(300)
 
     worker = threading.Thread(target=lambda: finish(run, on_event))
     worker.start()
-    assert begun.wait(60)
+    assert begun.wait(300)
     code = "import sys; from pleinair.app.api import resume; resume(sys.argv[1])"
     command = [sys.executable, "-c", code, run.id]
     second = subprocess.run(command, env=os.environ, capture_output=True, text=True, check=False)
@@ -276,7 +276,7 @@ def test_the_usage_of_an_mllm_call_is_kept_if_the_run_is_cancelled_during_it(
 
     def on_event(event: Event) -> None:
         if event.kind == "progress":  # of the draft, beside which the prompt is decomposed
-            assert called.wait(60)
+            assert called.wait(300)
             run_table().request_cancel(run.id)
 
     monkeypatch.setattr(quick, "note", slowly)

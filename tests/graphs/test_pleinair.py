@@ -312,7 +312,7 @@ class Failing(ScriptedChat):
     draft: SkipValidation[Event]
 
     def _generate(self, *args: Any, **kwargs: Any) -> ChatResult:
-        if self.draft.wait(10) and not self.schemas:
+        if self.draft.wait(300) and not self.schemas:
             self.schemas.append("failed")
             sleep(0.1)  # until the draft's task has ended, but for its callbacks
             raise Unavailable("no server")

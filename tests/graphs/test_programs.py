@@ -223,7 +223,7 @@ class Waiting(SquareGenerator):
         self, request: GenerateRequest, images: Sequence[Image.Image], on_step: Callable[[int, int], None]
     ) -> Image.Image:
         self.started.set()
-        self.loop_runs &= self.resume.wait(30)
+        self.loop_runs &= self.resume.wait(300)
         return super().generate(request, images, on_step)
 
 

@@ -97,7 +97,7 @@ def address(folder: Path) -> Iterator[str]:
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGTERM)
-        process.wait(60)
+        process.wait(300)
 
 
 def _await_answer(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -141,11 +141,11 @@ def test_events_are_streamed_and_the_image_is_fetched_by_its_link(client: Any, a
     values = parts[-1].data
     digest = values["outcome"]["best"]["picture"]["sha256"]
     assert values["image_url"] == f"/images/{digest}.png"
-    response = httpx.get(address + values["image_url"])
+    response = httpx.get(address + values["image_url"], timeout=300)
     assert response.headers["content-type"] == "image/png"
     assert picture(response.content) == ("PNG", (64, 64))
-    assert httpx.get(f"{address}/images/{'0' * 64}.png").status_code == 404
-    assert httpx.get(f"{address}/images/..%2f..%2fruns.sqlite.png").status_code == 404
+    assert httpx.get(f"{address}/images/{'0' * 64}.png", timeout=300).status_code == 404
+    assert httpx.get(f"{address}/images/..%2f..%2fruns.sqlite.png", timeout=300).status_code == 404
     state = client.threads.get_state(thread["thread_id"])
     assert state["values"]["outcome"]["best"]["picture"]["sha256"] == digest
     history = client.threads.get_history(thread["thread_id"], limit=50)
@@ -173,7 +173,7 @@ def test_an_interrupt_is_answered_by_a_command(client: Any, address: str) -> Non
     assert "vetos" in str(unfit["__interrupt__"][0]["value"]["fault"])
     values = client.runs.wait(thread, "pleinair", command={"resume": True}, context=ASKS)
     assert values["outcome"]["ending"] in ("accepted", "stopped")
-    assert picture(httpx.get(address + values["image_url"]).content) == ("PNG", (64, 64))
+    assert picture(httpx.get(address + values["image_url"], timeout=300).content) == ("PNG", (64, 64))
     assert client.threads.get(thread)["status"] == "idle"
 
 

@@ -38,7 +38,7 @@ async def call(tool: str, **arguments: Any) -> dict[str, Any]:
 def approve_on_the_page(address: str, run: str) -> None:
     """Send the form of the run's page as a browser does, with what it proposes."""
     headers = {"accept": "text/html", "origin": address}
-    with httpx.Client(base_url=address, headers=headers, timeout=30) as browser:
+    with httpx.Client(base_url=address, headers=headers, timeout=300) as browser:
         page = browser.get(f"/runs/{run}").raise_for_status().text
         form = next(form for form in Forms(page).forms if form.action.endswith("/answer"))
         files = {name: ("", b"") for name in form.files}

@@ -89,7 +89,7 @@ def test_several_images_by_address(client: OpenAI) -> None:
     options: Any = {"extra_body": {"pleinair": {"seed": 11, "graph": "direct"}}}
     answer = client.images.generate(prompt=WREN, n=2, response_format="url", size="96x64", **options)
     assert answer.data and [run["seed"] for run in runs_of(answer)] == [11, 12]
-    images = [httpx.get(str(image.url)) for image in answer.data]
+    images = [httpx.get(str(image.url), timeout=300) for image in answer.data]
     assert [size(image.content) for image in images] == [(96, 64)] * 2
     again = client.images.generate(prompt=WREN, size="96x64", **options)
     with (
@@ -109,7 +109,7 @@ BUILT_IN: list[dict[str, Any]] = [  # what tools of LangChain and LibreChat send
 def test_what_clients_have_built_in(client: OpenAI, fields: dict[str, Any]) -> None:
     answer = client.images.generate(prompt=WREN, **fields)
     assert answer.data and answer.data[0].url
-    width, height = size(httpx.get(answer.data[0].url).content)
+    width, height = size(httpx.get(answer.data[0].url, timeout=300).content)
     assert answer.size == f"{width}x{height}" and width * height < 5000
     assert (width > height) == (fields["size"] == "1792x1024")
 
@@ -117,7 +117,7 @@ def test_what_clients_have_built_in(client: OpenAI, fields: dict[str, Any]) -> N
 def test_edit_with_data_urls(server: Server, wrens: list[bytes]) -> None:
     images = [{"image_url": f"data:image/png;base64,{base64.b64encode(wren).decode()}"} for wren in wrens]
     body = {"model": "gpt-image-2", "prompt": TWO, "images": images, "quality": "low"}
-    answer = httpx.post(f"{server.address}/v1/images/edits", json=body, timeout=60).json()
+    answer = httpx.post(f"{server.address}/v1/images/edits", json=body, timeout=300).json()
     assert len(answer["data"][0]["pleinair"]["attempts"][0]["references"]) == 2
 
 
@@ -219,11 +219,11 @@ def test_a_full_queue_and_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             OpenAI(base_url=url, api_key="another", max_retries=0).models.list()
         client = OpenAI(base_url=url, api_key=TOKEN, max_retries=0)
         headers = {"authorization": f"Bearer {TOKEN}"}
-        queued = httpx.post(f"{server.address}/runs", json={"prompt": WREN}, headers=headers)
+        queued = httpx.post(f"{server.address}/runs", json={"prompt": WREN}, headers=headers, timeout=300)
         with pytest.raises(openai.RateLimitError) as full:
             client.images.generate(prompt=WREN)
         assert int(full.value.response.headers["retry-after"]) >= 1
-        httpx.post(f"{server.address}/runs/{queued.json()['run']}/stop", headers=headers)
+        httpx.post(f"{server.address}/runs/{queued.json()['run']}/stop", headers=headers, timeout=300)
         assert client.models.list().data
 
 
@@ -242,7 +242,7 @@ def test_the_commands_of_the_page(server: Server, tmp_path: Path) -> None:
     (block,) = blocks("bash", server)
     by_address, to_file, edited, streamed, models = block.splitlines()
     (image,) = json.loads(run(["bash", "-c", by_address], tmp_path))["data"]
-    assert size(httpx.get(image["url"]).content) == (64, 64)
+    assert size(httpx.get(image["url"], timeout=300).content) == (64, 64)
     assert run(["bash", "-c", to_file], tmp_path) == ""
     assert size((tmp_path / "wren.png").read_bytes()) == (64, 64)
     (image,) = json.loads(run(["bash", "-c", edited], tmp_path))["data"]

@@ -90,7 +90,7 @@ def phoenix(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield server
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(300)
 
 
 class Files(SimpleHTTPRequestHandler):
@@ -171,7 +171,7 @@ def test_a_run_is_small_and_has_addresses_of_its_images_only(phoenix: Phoenix, r
     urls = {value for name, value in values if name.endswith("image.url")}
     assert len(urls) >= 3  # draft, attempt, reference
     for url in urls:
-        reply = httpx.get(url)
+        reply = httpx.get(url, timeout=300)
         assert reply.status_code == 200
         assert hashlib.sha256(reply.content).hexdigest() == Path(url).stem
 
@@ -189,7 +189,7 @@ def test_the_page_shows_the_images(phoenix: Phoenix, run_id: str) -> None:
 
     images = [span for span in phoenix.spans(run_id) if span["name"].startswith("generate_content")]
     image = min(images, key=lambda span: str(span["start_time"]))  # the first one of the page
-    project = httpx.get(f"{phoenix.address}/v1/projects/default").json()["data"]["id"]
+    project = httpx.get(f"{phoenix.address}/v1/projects/default", timeout=300).json()["data"]["id"]
     address = f"{phoenix.address}/projects/{project}/traces/{trace_id(run_id):032x}"
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])

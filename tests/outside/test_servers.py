@@ -15,7 +15,7 @@ from pleinair.app.runs.store import Run
 from pleinair.app.runs.tables import OPEN
 
 PROMPT = "first thing and second thing"
-SOON = 30.0  # seconds that a test waits for what must come
+SOON = 300.0  # seconds that a test waits for what must come
 
 
 @pytest.fixture

@@ -39,7 +39,8 @@ CHROMIUM = "/usr/bin/chromium"
 REBOUND = "rebound.example"  # a name that Chromium resolves to this machine
 NOWHERE = f"MAP {REBOUND} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"
 FLAGS = ("--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync")
-START = 120.0  # seconds that a server may take until it answers, or a run to its end
+START = 300.0  # seconds that a server may take until it answers, or a run to its end
+PATIENCE = 180_000  # ms until a page's action or a wait for what it shows fails, on a busy machine
 LONG = "60"  # steps of an image: long enough to do something meanwhile
 TABLET, PHONE, DESK = 800, 390, 1400  # widths in CSS pixels
 AXE = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
@@ -133,7 +134,7 @@ class Server:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             try:
-                self._process.wait(30)
+                self._process.wait(START)
             except subprocess.TimeoutExpired:
                 self.kill()
         for group in self._groups:
@@ -225,7 +226,7 @@ class Visitor:
         self._is_out = False
         context.add_init_script(f"({CRITIC})()")
         self.page: Page = context.new_page()
-        self.page.set_default_timeout(30_000)
+        self.page.set_default_timeout(PATIENCE)
         self.page.on("console", self._on_console)
         self.page.on("pageerror", lambda error: self.faults.append(f"script: {error}"))
         self.page.on("request", self._on_request)

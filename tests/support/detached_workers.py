@@ -9,7 +9,7 @@ import psutil
 
 from pleinair.app.api import home
 
-SOON = 60.0  # seconds
+SOON = 300.0  # seconds
 
 
 def detached_workers() -> list[psutil.Process]:

@@ -21,7 +21,8 @@ from typing import Any
 Act = Callable[["FaultServer", socket.socket], None]
 
 PAUSE = 0.05  # seconds between two bytes
-TIMEOUT = 30.0  # seconds that a hanging or dripping server lasts
+IDLE = 30.0  # seconds until a connection on which nothing moves is closed
+TIMEOUT = 300.0  # seconds that a hanging server lasts, longer than any test waits
 TOKENS = 15  # of every completion that reports usage
 
 
@@ -77,7 +78,7 @@ class FaultServer:
 
     def _play(self, connection: socket.socket, act: Act) -> None:
         with connection, suppress(OSError):
-            connection.settimeout(TIMEOUT)
+            connection.settimeout(IDLE)
             if request := self._read(connection):
                 self.requests.append(request)
                 act(self, connection)

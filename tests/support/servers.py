@@ -19,6 +19,7 @@ import httpx2 as httpx
 import psutil
 import pytest
 
+WAIT = 300.0  # seconds until what a busy machine does late is taken for something that hangs
 SERVE = """
 import json, sys
 from pleinair.app.api import home
@@ -46,7 +47,7 @@ class Server:
 
     def post(self, prompt: str, **fields: Any) -> str:
         """Request a run and return its id."""
-        answer = httpx.post(f"{self.address}/runs", json={"prompt": prompt, **fields}, timeout=30)
+        answer = httpx.post(f"{self.address}/runs", json={"prompt": prompt, **fields}, timeout=WAIT)
         answer.raise_for_status()
         return str(answer.json()["run"])
 
@@ -54,7 +55,7 @@ class Server:
         """Yield the messages of a run's feed, each as its fields."""
         headers = {"last-event-id": last} if last else {}
         url = f"{self.address}/runs/{run_id}/feed"
-        with httpx.stream("GET", url, headers=headers, timeout=60) as response:
+        with httpx.stream("GET", url, headers=headers, timeout=WAIT) as response:
             response.raise_for_status()
             fields: dict[str, str] = {}
             for line in response.iter_lines():
@@ -73,7 +74,7 @@ class Server:
     def stop(self) -> None:
         """Ask the server to stop, and wait for it."""
         self.process.terminate()
-        self.process.wait(60)
+        self.process.wait(WAIT)
 
 
 def free_port() -> int:
@@ -106,7 +107,7 @@ def serving(workers: int = 1, queue: int = 64, token: str = "") -> Iterator[Serv
     finally:
         if process.poll() is None:
             process.terminate()
-        process.wait(60)
+        process.wait(WAIT)
 
 
 def _await_answer(port: int, process: subprocess.Popen[bytes]) -> None:

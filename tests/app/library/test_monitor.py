@@ -215,7 +215,7 @@ def test_the_thread_indexes_and_ends(place: Path, started: Jobs, monkeypatch: py
     monitor = monitor_of(started)
     monitor.start()
     try:
-        assert monitor.is_running and started.started.wait(30)
+        assert monitor.is_running and started.started.wait(300)
     finally:
         monitor.close()
     assert not monitor.is_running
@@ -237,7 +237,7 @@ def test_a_job_of_the_monitor_ends_with_it(place: Path, started: Jobs) -> None:
     job = jobs.current(home())
     assert job and job.is_running and job.request.is_automatic and "indexing" in monitor.note
     monitor.close()
-    assert processes[0].wait(30) is not None
+    assert processes[0].wait(300) is not None
     job = jobs.current(home())
     assert job and not job.is_running
     monitor = monitor_of(started)
@@ -252,13 +252,15 @@ def test_a_server_shows_and_indexes_changes_as_they_come(
     monkeypatch.setenv("PLEINAIR_LIBRARY__WATCH", "0.2")
     os.utime(place / "library", ns=(1, 1))
     feed = "/library/changes/feed?list="
-    with serving(workers=0) as server, httpx.stream("GET", f"{server.address}{feed}", timeout=60) as stream:
+    with serving(workers=0) as server, httpx.stream("GET", f"{server.address}{feed}", timeout=300) as stream:
         texts = stream.iter_lines()
         assert any("No changes since" in text for text in texts)
         add(place, "new.png")
         assert any("1 new</b> since" in text for text in texts)
         assert any("No changes since" in text for text in texts)
-        page = httpx.get(f"{server.address}/library?words=new", headers={"accept": "text/html"}).text
+        page = httpx.get(
+            f"{server.address}/library?words=new", headers={"accept": "text/html"}, timeout=300
+        ).text
         assert "1 of 10 images" in page
         server.process.terminate()
-        assert server.process.wait(30) == 0
+        assert server.process.wait(300) == 0

@@ -9,7 +9,7 @@ import pytest
 
 from pleinair.app.runs.at_once import results_of
 
-WAIT = 60  # seconds until a test fails in which something waits for ever
+WAIT = 300  # seconds until a test fails in which something waits for ever
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])

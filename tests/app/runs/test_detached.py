@@ -25,7 +25,7 @@ from pleinair.app.streams import start
 print(start({PROMPT!r}, seed=1)[0].id, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-SOON = 60.0  # seconds that a test waits for what must come
+SOON = 300.0  # seconds that a test waits for what must come
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ from pathlib import Path
 from pleinair.app.runs.device import device_held
 with device_held(Path(sys.argv[1]), sys.argv[2:], lambda ahead: None):
     print("held", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 

@@ -34,7 +34,7 @@ from pleinair.tools.worker.worker import Worker
 
 DEVICES = ("cpu:0", "cpu:1")
 STEPS = 6
-WAIT = 120  # seconds until a test fails in which something waits for ever
+WAIT = 300  # seconds until a test fails in which something waits for ever
 
 
 @pytest.fixture(scope="module")

@@ -262,7 +262,7 @@ def endings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
             if name in KINDS:
                 futures[name] = pool.submit(run, name, KINDS[name])
         worker.start()
-        yield lambda name: futures[name].result(60)
+        yield lambda name: futures[name].result(300)
         slow_engines.released.set()
         worker.join()
 
@@ -294,13 +294,13 @@ def test_what_blocks_does_not_keep_a_program_from_exiting(place: Path) -> None:
     result = subprocess.run(
         [sys.executable, support / "blocked_program.py", *map(json.dumps, settings)],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     ended = time.time()
     *endings, over, exits = map(json.loads, result.stdout.splitlines())
     assert (result.returncode, endings) == (0, [["stopped", "seconds"]] * len(BLOCKED)), result.stderr
     assert (over[0], exits[0]) == ("over", "exits")
-    assert ended - over[1] < 3.0
+    assert ended - over[1] < 60.0  # they block for ten minutes
 
 
 def test_a_run_that_is_in_time_is_not_changed(place: Path) -> None:

@@ -17,7 +17,7 @@ from pleinair.app.server.feed import are_final, changes, messages
 from pleinair.app.server.site import Options, Site
 
 PROMPT = "first thing and second thing"
-SOON = 20.0  # seconds that a test waits for what must come
+SOON = 300.0  # seconds that a test waits for what must come
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect, sync_playwright
-from support.browser import LONG, NewServer, NewVisitor, Server, Visitor, launch, new_visitor
+from support.browser import LONG, PATIENCE, NewServer, NewVisitor, Server, Visitor, launch, new_visitor
 
-expect.set_options(timeout=90_000)  # a busy machine
+expect.set_options(timeout=PATIENCE)
 
 
 @pytest.fixture(scope="package")

@@ -239,7 +239,7 @@ def test_an_image_that_may_be_charged_is_not_requested_twice(
     with pytest.raises(kind, match=text):
         draw(server.generator(deadline=1.5 if act in (faults.hang, faults.drip_body) else 30.0))
     assert len(server.requests) == 1
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 55
 
 
 @pytest.mark.parametrize("act", [faults.hang, error(500)])
@@ -255,7 +255,7 @@ def test_a_stop_ends_a_wait_and_all_tries(act: Act, server: ImagesServer) -> Non
     with pytest.raises(Cancelled):
         server.generator(deadline=60.0).generate(make_request(), (), stop_at_the_second)
     assert (steps, len(server.requests)) == ([(0, 1)] * 2, 1)
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 55
 
 
 def test_a_proxy_of_the_environment_is_used_for_other_machines_only(

@@ -340,4 +340,4 @@ assert decoder._idle[-1].process.pid == mine
 
 def test_a_forked_process_has_its_own_decoders() -> None:
     command = [sys.executable, "-W", "ignore", "-c", FORK]
-    subprocess.run(command, input=PNG, env=os.environ, check=True, timeout=120)
+    subprocess.run(command, input=PNG, env=os.environ, check=True, timeout=300)

@@ -121,7 +121,7 @@ def test_empty_input_and_cached_texts_cause_no_deadlock() -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(300)
         assert not thread.is_alive()
 
 

@@ -100,14 +100,14 @@ def test_a_library_that_opens_slowly_blocks_no_other(folder: Path) -> None:
 
     def slow() -> Any:
         blocked.set()
-        opens.wait(30)
+        opens.wait(300)
         return fake
 
     fake, options = FakeRetriever("ab"), RetrievalOptions(method="dense")
     waiting, other = (Corpus(options, lambda: pytest.fail("listed"), open) for open in (slow, lambda: fake))
     thread = threading.Thread(target=lambda: waiting.dense)
     thread.start()
-    blocked.wait(30)
+    blocked.wait(300)
     try:
         with ThreadPoolExecutor(1) as pool:
             assert pool.submit(lambda: other.dense).result(10) is fake

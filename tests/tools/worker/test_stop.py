@@ -14,7 +14,7 @@ from pleinair.tools.types import Cancelled
 from pleinair.tools.worker.worker import DeviceLock, GeneratorWorker
 
 GRACE = 0.5  # seconds
-TIMEOUT = 60.0  # seconds: a machine under load takes longer; a hanging generator sleeps ten minutes
+TIMEOUT = 300.0  # seconds: a machine under load takes longer; a hanging generator sleeps ten minutes
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -59,7 +59,7 @@ def test_stopped_captions_continue_without_repeating_calls(tmp_path: Path) -> No
 
 
 def test_several_captions_are_asked_about_at_once(tmp_path: Path) -> None:
-    barrier = threading.Barrier(3, timeout=20)
+    barrier = threading.Barrier(3, timeout=300)
 
     def together(_: str, payload: dict[str, Any]) -> dict[str, Any]:
         barrier.wait()
