@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pleinair.tools.retrieval.coded_search import code_bytes
+
 MANY = 100_000_000  # images
+CODES = "codes"  # on disk, whose bytes follow from the numbers of a vector
 HALF = 2  # bytes of a number in half precision
 
 Figures = Mapping[str, Any]  # JSON of the benchmarks, by the name of their file
@@ -75,11 +78,10 @@ def _library(library: Figures) -> Iterator[Projection]:
     rows, dim = library["sizes"], library["dim"]
     flat = [{"images": row["images"], **row["bytes"]} for row in rows]
     source = between(rows)
-    for kind in flat[-1]:
-        if kind != "images":
-            yield Projection(f"disk: {kind}", each_more(flat, kind), "B", source)
-    total = [{"images": row["images"], "bytes": sum(row["bytes"].values())} for row in rows]
-    yield Projection("disk: the index, all of these", each_more(total, "bytes"), "B", source)
+    disk = {kind: each_more(flat, kind) for kind in flat[-1] if kind != "images"} | {CODES: code_bytes(dim)}
+    for kind, each in disk.items():
+        yield Projection(f"disk: {kind}", each, "B", f"{dim} numbers" if kind == CODES else source)
+    yield Projection("disk: the index, all of these", sum(disk.values()), "B", source)
     for subject, field in (
         (ANONYMOUS, "search_anonymous_mb"),
         ("memory: resident, mapped files included, after it", "search_mb"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -192,49 +192,67 @@ def _run_ratios(figures: Figures) -> Iterator[Line]:
             )
 
 
+def formatted(rows: Iterable[Figures], columns: Mapping[str, str]) -> Iterator[Row]:
+    """Yield a row of a table for each of `rows`; columns are format strings with its keys, by their heads."""
+    for row in rows:
+        yield {head: text.format_map(row) for head, text in columns.items()}
+
+
 def _library(figures: Figures) -> Iterator[Row]:
-    for row in figures.get("library", {}).get("sizes", ()):
-        yield {
-            "images": f"{row['images']:,}",
-            "opened, ms": f"{row['open_ms']:.1f}",
-            "added, MiB": f"{row['open_mb']:.1f}",
-            "first search, ms": f"{row['first_search_ms']:.0f}",
-            "added, anonymous MiB": f"{row['search_anonymous_mb']:.1f}",
-            "with mapped files": f"{row['search_mb']:.0f}",
-            "vectors read, ms": f"{row['read_ms']:.0f}",
-            "MiB": f"{row['read_mb']:.0f}",
-            "written, s": f"{row['write_s']:.1f}",
-            "peak, MiB": f"{row['write_peak_mb']:.0f}",
-            "bytes an image": f"{sum(row['bytes'].values()) / row['images']:,.0f}",
-        }
+    rows = figures.get("library", {}).get("sizes", ())
+    yield from formatted(
+        ({**row, "bytes_each": sum(row["bytes"].values()) / row["images"]} for row in rows),
+        {
+            "images": "{images:,}",
+            "opened, ms": "{open_ms:.1f}",
+            "added, MiB": "{open_mb:.1f}",
+            "first search, ms": "{first_search_ms:.0f}",
+            "added, anonymous MiB": "{search_anonymous_mb:.1f}",
+            "with mapped files": "{search_mb:.0f}",
+            "vectors read, ms": "{read_ms:.0f}",
+            "MiB": "{read_mb:.0f}",
+            "written, s": "{write_s:.1f}",
+            "peak, MiB": "{write_peak_mb:.0f}",
+            "bytes an image": "{bytes_each:,.0f}",
+        },
+    )
 
 
 def _search(figures: Figures) -> Iterator[Row]:
-    for row in figures.get("search", {}).get("sizes", ()):
-        yield {
-            "vectors": f"{row['vectors']:,}",
-            "a query, flat, ms": f"{row['flat_1_ms']:.2f}",
-            "ours, ms": f"{row['ours_1_ms']:.2f}",
-            "×": f"{row['ratio_1']:.1f}",
-            "32 queries, flat, ms": f"{row['flat_32_ms']:.1f}",
-            "ours": f"{row['ours_32_ms']:.1f}",
-            "× ": f"{row['ratio_32']:.1f}",
-            "R@10": f"{row['recall']:.4f}",
-            "R@10, the library's own vectors": f"{row['recall_own']:.4f}",
-        }
+    yield from formatted(
+        figures.get("search", {}).get("sizes", ()),
+        {
+            "vectors": "{vectors:,}",
+            "a query, flat, ms": "{flat_1_ms:.2f}",
+            "ours, ms": "{ours_1_ms:.2f}",
+            "×": "{ratio_1:.1f}",
+            "32 queries, flat, ms": "{flat_32_ms:.1f}",
+            "ours": "{ours_32_ms:.1f}",
+            "× ": "{ratio_32:.1f}",
+            "R@10": "{recall:.4f}",
+            "R@10, the library's own vectors": "{recall_own:.4f}",
+        },
+    )
 
 
 def _steps(figures: Figures) -> Iterator[Row]:
-    for row in figures.get("steps", {}).get("steps", ()):
-        ours, plain = row["ours"], row["plain"]
-        yield {
-            "step": f"{row['steps']:,}",
-            "pixels": row["side"],
-            "ours, KB": f"{ours['bytes'] / 1000:.1f}",
-            "whole state, KB": f"{plain['bytes'] / 1000:.1f}",
-            "ours, ms": f"{1000 * ours['seconds']:.1f}",
-            "whole state, ms": f"{1000 * plain['seconds']:.1f}",
-        }
+    rows = (
+        row
+        | {f"{side}_kb": row[side]["bytes"] / 1000 for side in ("ours", "plain")}
+        | {f"{side}_ms": row[side]["seconds"] * 1000 for side in ("ours", "plain")}
+        for row in figures.get("steps", {}).get("steps", ())
+    )
+    yield from formatted(
+        rows,
+        {
+            "step": "{steps:,}",
+            "pixels": "{side}",
+            "ours, KB": "{ours_kb:.1f}",
+            "whole state, KB": "{plain_kb:.1f}",
+            "ours, ms": "{ours_ms:.1f}",
+            "whole state, ms": "{plain_ms:.1f}",
+        },
+    )
 
 
 def _phases(figures: Figures) -> Iterator[Row]:

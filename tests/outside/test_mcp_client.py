@@ -131,7 +131,7 @@ def test_a_killed_client_over_http_loses_nothing(place: Path) -> None:
         result = shown(f"{server.address}/mcp", run, BEFORE)
         link = links_of(result)[-1].uri
         assert values_of(result)["status"] == "accepted"
-        assert httpx.get(link, timeout=300).content.startswith(b"\x89PNG")
+        assert httpx.get(link, timeout=SOON).content.startswith(b"\x89PNG")
 
 
 def test_a_killed_server_loses_nothing(place: Path) -> None:
@@ -229,10 +229,9 @@ def test_a_server_without_pages_is_guarded(place: Path, monkeypatch: pytest.Monk
             (421, {**key, "host": "evil.example"}),
             (200, key),
         ):
-            assert httpx.post(address, json=request, headers=headers, timeout=300).status_code == status, (
-                headers
-            )
-        assert httpx.get(address, headers=key, timeout=300).status_code == 405
+            response = httpx.post(address, json=request, headers=headers, timeout=SOON)
+            assert response.status_code == status, headers
+        assert httpx.get(address, headers=key, timeout=SOON).status_code == 405
 
         async def draw(mode: str) -> CallToolResult:
             async with httpx.AsyncClient(headers={"authorization": f"Bearer {token}"}, timeout=SOON) as http:

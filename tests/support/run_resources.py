@@ -23,7 +23,7 @@ SEEDS = count()
 
 
 def execute_round() -> int:
-    """Execute each graph by `draw` and by `perform` with previews, with new seeds; return the number of runs."""
+    """Execute each graph by `draw` and by `perform` with previews; return the number of runs."""
     for graph in GRAPHS:
         draw(PROMPT, graph=graph, seed=next(SEEDS))
         row = submit(PROMPT, graph=graph, seed=next(SEEDS))

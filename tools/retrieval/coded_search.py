@@ -48,11 +48,16 @@ def empty_coded_index(sample: Vectors) -> Any:
     import faiss
 
     dim = sample.shape[1]
-    size = -(-dim // (2 * _CODED)) * 2 * _CODED  # FAISS wants an even number of codes
-    name = f"RR{size},PQ{size // _CODED}x4fs,RFlat"
+    codes = 2 * code_bytes(dim)
+    name = f"RR{codes * _CODED},PQ{codes}x4fs,RFlat"
     index = faiss.index_factory(dim, name, faiss.METRIC_INNER_PRODUCT)
     index.train(sample)
     return index
+
+
+def code_bytes(dim: int) -> int:
+    """Return the bytes of a vector's codes: two codes each, of which FAISS wants an even number."""
+    return -(-dim // (2 * _CODED))
 
 
 def search_codes(

@@ -258,9 +258,7 @@ def test_a_server_shows_and_indexes_changes_as_they_come(
         add(place, "new.png")
         assert any("1 new</b> since" in text for text in texts)
         assert any("No changes since" in text for text in texts)
-        page = httpx.get(
-            f"{server.address}/library?words=new", headers={"accept": "text/html"}, timeout=300
-        ).text
-        assert "1 of 10 images" in page
+        url, headers = f"{server.address}/library?words=new", {"accept": "text/html"}
+        assert "1 of 10 images" in httpx.get(url, headers=headers, timeout=300).text
         server.process.terminate()
         assert server.process.wait(300) == 0

@@ -24,6 +24,7 @@ from pleinair.evals.scale.arithmetic import (
 )
 from pleinair.evals.scale.page import EMPTY, MARKS, TABLES, fill
 from pleinair.evals.scale.plots import PLOTS
+from pleinair.tools.retrieval.coded_search import code_bytes
 from pleinair.tools.types import BadInput
 
 
@@ -179,9 +180,9 @@ def test_the_arithmetic_multiplies_what_was_measured() -> None:
     costs = {each.subject: each for each in project(FIGURES)}
     assert costs["disk: catalogue"].each == 200
     assert costs["disk: catalogue"].total == 200 * MANY
-    assert costs["disk: codes"].each == 64
+    assert costs["disk: codes"].each == code_bytes(512) == 52
     assert costs[FIRST_SEARCH].total == 0  # it takes as long at any size
-    assert costs["disk: the index, all of these"].each == 2048 + 64 + 200 + 80
+    assert costs["disk: the index, all of these"].each == 2048 + 52 + 200 + 80
     assert costs["GPU memory: exact vectors in half precision"].total == 1024 * MANY
     assert costs[ANONYMOUS].each == pytest.approx(1)
     assert costs[QUERY_BY_CODES].total == pytest.approx(100 * 2.6 / 1000)
@@ -212,5 +213,6 @@ def test_the_page_of_the_project_has_the_figures_beside_it() -> None:
     figures = json.loads((page.parent / "data" / "scale.json").read_text(encoding="utf-8"))
     text = page.read_text(encoding="utf-8")
     assert fill(text, figures) == text
+    assert f"codes of {code_bytes(figures['library']['dim'])} bytes are scanned" in text
     drawn = {name for name, (needed, _, _) in PLOTS.items() if any(key.startswith(needed) for key in figures)}
     assert drawn == {path.stem for path in (page.parent / "plots").glob("*.svg")}

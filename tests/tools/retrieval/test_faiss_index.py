@@ -11,7 +11,7 @@ import pytest
 
 from pleinair.tools.retrieval import coded_search
 from pleinair.tools.retrieval import faiss_index as flat
-from pleinair.tools.retrieval.coded_search import MOST_MISSING, _missing
+from pleinair.tools.retrieval.coded_search import MOST_MISSING, _missing, code_bytes
 from pleinair.tools.retrieval.exact_search import Selection, exact_of
 
 DIM, COUNT = 32, 3000
@@ -85,6 +85,7 @@ def test_any_dimension_can_be_coded(
     part = np.ascontiguousarray(rows[:, :dim])
     index = stored(tmp_path, part)
     assert exact_of(index) is not index
+    assert index.base_index.sa_code_size() == code_bytes(dim)
     scores = flat.find_nearest(index, part[:5], 10)[0]
     np.testing.assert_allclose(scores, -np.sort(-part[:5] @ part.T, axis=1)[:, :10], atol=1e-5)
 
