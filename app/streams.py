@@ -172,6 +172,7 @@ class _Work:
         self._parts = parts
         self._error: BaseException | None = None
         self.is_elsewhere = False  # another process works on the run
+        self._is_done = False  # before `at_end`, whose reader may be faster than the end of the thread
         self.thread = threading.Thread(target=self._execute, name=f"run {run.id}")
         self.thread.start()
 
@@ -182,7 +183,7 @@ class _Work:
 
     def cancel(self) -> None:
         """Request the end of the run, unless the thread has done its work."""
-        if self.thread.is_alive():
+        if not self._is_done:
             api.run_table().request_cancel(self._run.id)
 
     def _execute(self) -> None:
@@ -193,4 +194,5 @@ class _Work:
         except BaseException as error:
             self._error = error
         finally:
+            self._is_done = True
             self._at_end()

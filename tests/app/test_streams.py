@@ -9,7 +9,7 @@ import pytest
 
 from pleinair.app.api import answer, home, run_table, submit
 from pleinair.app.runs.events import Event, read
-from pleinair.app.streams import adraw, afollow, astream, execute, follow, stream
+from pleinair.app.streams import _Work, adraw, afollow, astream, execute, follow, stream
 from pleinair.tools.types import BadInput
 
 PROMPT = "first thing and second thing"
@@ -107,3 +107,19 @@ def test_a_run_of_another_holder_is_followed(place: Path, monkeypatch: pytest.Mo
     begun = next(first)
     second = [event for event in execute(run)]
     assert [begun, *first] == second
+
+
+def test_a_run_that_waits_is_not_cancelled_while_its_thread_ends(place: Path) -> None:
+    ended, may_end = threading.Event(), threading.Event()
+
+    def end() -> None:
+        ended.set()
+        may_end.wait(300)
+
+    run = submit(PROMPT, seed=1, overrides={"approve": "references"})
+    work = _Work(run, lambda event: None, None, end, {})
+    assert ended.wait(300)
+    work.cancel()
+    may_end.set()
+    work.thread.join()
+    assert (run_table().get(run.id).status, run_table().get(run.id).cancel_requested) == ("waiting", 0)
