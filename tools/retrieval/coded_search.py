@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.int64]
 
-FACTORS = (40, 320, 1280)  # candidates a hit, in turn
+FACTORS = (40, 320, 1280)
 MOST_MISSING = 0.003  # estimated share of the hits that may be missing
 _CODED = 5  # numbers that a code represents
 _CERTAIN = 10  # hits of which hardly any may be missing
@@ -89,7 +89,11 @@ def search_codes(
 
 
 class _Search:
-    """Search for several queries, with the best hits that they have so far."""
+    """Search for several queries, with the best hits that they have so far.
+
+    Comparing codes leaves little else in the processor's cache, so that each call of numpy after it takes
+    several times as long as alone; hence as few of them as possible.
+    """
 
     def __init__(self, index: Any, queries: Vectors, k: int, selection: Selection | None) -> None:
         import faiss
@@ -105,24 +109,27 @@ class _Search:
 
         Return the places of those that may miss hits.
         """
-        scores, candidates = self._codes.search(self._queries[places], fetched)
+        queries = self._queries[places]
+        scores, candidates = self._codes.search(queries, fetched)
         postponed = places[:0]
         if self._selection:
             enough, scores, candidates = _selected(scores, candidates, size, self._selection)
-            places, postponed = places[enough], places[~enough]
-        products = np.empty((len(places), 0), np.float32)
-        for count in (size // 2, size):
-            new = products_of(self._exact, self._queries[places], candidates[:, products.shape[1] : count])
-            products = np.concatenate([products, new], axis=1)
-            best, self.rows[places] = best_of(products, candidates, self._k)
-            self.scores[places] = best
-            missing = _missing(scores[:, :count], products, best[:, self._certain - 1])
-            waits = missing > MOST_MISSING * self._certain
-            if not waits.any():
-                return postponed
-            places, products = places[waits], products[waits]
-            scores, candidates = scores[waits], candidates[waits]
-        return np.concatenate([places, postponed])
+            places, postponed, queries = places[enough], places[~enough], queries[enough]
+        products = products_of(self._exact, queries, candidates[:, : size // 2])
+        waits = self._keep(places, scores, candidates, products)
+        if waits:
+            places, scores, candidates = places[waits], scores[waits], candidates[waits]
+            others = products_of(self._exact, queries[waits], candidates[:, size // 2 : size])
+            products = np.concatenate([products[waits], others], axis=1)
+            waits = self._keep(places, scores, candidates, products)
+        return np.concatenate([places[waits], postponed]) if waits else postponed
+
+    def _keep(self, places: Rows, scores: Vectors, candidates: Rows, products: Vectors) -> list[int]:
+        """Set the best of the candidates that were compared; return which of the queries may miss hits."""
+        best, self.rows[places] = best_of(products, candidates, self._k)
+        self.scores[places] = best
+        missing = _missing(scores[:, : products.shape[1]], products, best[:, self._certain - 1])
+        return [n for n, number in enumerate(missing) if number > MOST_MISSING * self._certain]
 
     def exactly(self, places: Rows) -> None:
         """Search exactly for the queries at some places."""
@@ -144,7 +151,7 @@ def _selected(
     return enough, scores[enough][chosen], candidates[enough][chosen]
 
 
-def _missing(scores: NDArray[Any], products: NDArray[Any], last: Vectors) -> NDArray[np.float64]:
+def _missing(scores: Vectors, products: Vectors, last: Vectors) -> list[float]:
     """Estimate for each query how many vectors that are no candidates have a product over `last` [n].
 
     Args:
@@ -152,25 +159,40 @@ def _missing(scores: NDArray[Any], products: NDArray[Any], last: Vectors) -> NDA
         products: of the candidates, [n, m].
         last: product of the last hit.
     """
-    scores, products = scores.astype(np.float64), products.astype(np.float64)
     count = scores.shape[1]
-    half, cut = count // 2, scores[:, -1]
-    centred = scores - _means(scores)[:, None]
-    variance = np.maximum(np.einsum("nm,nm->n", centred, centred), 1e-12)
-    slope = np.maximum(np.einsum("nm,nm->n", centred, products) / variance, _LEAST_SLOPE)
-    residuals = products[:, half:] - slope[:, None] * scores[:, half:]
-    level = _means(residuals)
-    noise = np.maximum(_NOISE * np.sqrt(_means((residuals - level[:, None]) ** 2)), 1e-6)
-    distance = (last - level - slope * cut) / noise  # of the last hit from what is at the cut
-    width = np.maximum(scores[:, half] - cut, 1e-6)  # in which the number of candidates doubles
-    growth = math.log(2) * noise / (slope * width)
-    return np.array([count * _tail(*pair) for pair in zip(distance.tolist(), growth.tolist(), strict=True)])
+    half = count // 2
+    table = np.ones((len(scores), 3, count))
+    table[:, 0], table[:, 1] = scores, products
+    lower = _sums(table[:, :, half:])
+    sums = _sums(table[:, :, :half]) + lower
+    edges = scores[:, [half, -1]].tolist()
+    queries = zip(sums.tolist(), lower.tolist(), edges, last.tolist(), strict=True)
+    return [_missing_of(*query) for query in queries]
 
 
-def _means(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean of each row, in a third of the time that numpy's own takes for short ones."""
-    means: NDArray[np.float64] = np.add.reduce(rows, 1) / rows.shape[1]
-    return means
+def _missing_of(sums: list[Any], lower: list[Any], edges: list[float], last: float) -> float:
+    """Estimate how many hits of a query are no candidates, from sums over all and over the lower half."""
+    variance, covariance, _ = _moments(sums)
+    slope = max(covariance / max(variance, 1e-12), _LEAST_SLOPE)
+    variance, covariance, others = _moments(lower)
+    noise = max(_NOISE * math.sqrt(max(others - 2 * slope * covariance + slope**2 * variance, 0)), 1e-6)
+    (_, _, score), (_, _, product), (_, _, count) = lower
+    middle, cut = edges
+    at_cut = product / count + slope * (cut - score / count)
+    growth = math.log(2) * noise / (slope * max(middle - cut, 1e-6))  # candidates double within the half
+    return float(sums[2][2]) * _tail((last - at_cut) / noise, growth)
+
+
+def _sums(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sums [n, 3, 3] of the products of scores, products and ones [n, 3, m] with each other."""
+    sums: NDArray[np.float64] = table @ table.transpose(0, 2, 1)
+    return sums
+
+
+def _moments(sums: list[Any]) -> tuple[float, float, float]:
+    """Return the variance of the scores, their covariance with the products, and the products' variance."""
+    (aa, ab, a), (_, bb, b), (_, _, n) = sums
+    return (aa - a * a / n) / n, (ab - a * b / n) / n, (bb - b * b / n) / n
 
 
 def _tail(distance: float, growth: float) -> float:

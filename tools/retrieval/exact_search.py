@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     Rows = NDArray[np.int64]
 
 
+_SORTED = 4096  # products of a query; of more the best are selected before they are sorted
+
+
 @dataclass(frozen=True)
 class Selection:
     """Rows of an index to which a search is limited."""
@@ -72,6 +75,8 @@ def products_of(exact: Any, queries: Vectors, candidates: Rows) -> Vectors:
 def best_of(products: Vectors, candidates: Rows, k: int) -> tuple[Vectors, Rows]:
     """Return the `k` greatest products of each query [n, m] and their candidates, best first; `k` <= m."""
     queries = np.arange(len(products))[:, None]
-    places = np.argpartition(products, -k, axis=1)[:, -k:]
-    places = places[queries, np.argsort(-products[queries, places], axis=1)]
+    if products.shape[1] > _SORTED:
+        part = np.argpartition(products, -k, axis=1)[:, -k:]
+        products, candidates = products[queries, part], candidates[queries, part]
+    places = (-products).argsort(axis=1)[:, :k]
     return products[queries, places], candidates[queries, places]

@@ -226,7 +226,9 @@ def test_a_search_ends_only_where_nothing_is_missing() -> None:
         candidates = np.take_along_axis(products, chosen, 1)
         last = np.sort(candidates, axis=1)[:, -10]
         missing = (products >= last[:, None]).sum(1) - 10
-        ends = _missing(np.take_along_axis(scores, chosen, 1), candidates, last) <= 10 * MOST_MISSING
+        ends = (
+            np.array(_missing(np.take_along_axis(scores, chosen, 1), candidates, last)) <= 10 * MOST_MISSING
+        )
         assert missing[ends].sum() <= 10 * MOST_MISSING * len(ends)
         shares.append(ends.mean())
     assert shares == sorted(shares)
