@@ -7,6 +7,7 @@ from dataclasses import replace
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.agent.ledger import best
 from pleinair.app.libraries import index_folder
+from pleinair.app.parts import has_own_retriever
 from pleinair.app.runs.events import Ended, Snapshot, payloads, read_readable
 from pleinair.app.runs.execution import End, Work, stored_state
 from pleinair.app.runs.lease import STOPPED
@@ -64,13 +65,16 @@ def as_logged(work: Work) -> Work | None:
     return replace(work, values=values, models=models)
 
 
-def set_encoder_id(work: Work) -> None:
-    """Replace the encoder's label by the id of its weights, read from the index, if it was used."""
+def set_index_facts(work: Work) -> None:
+    """Set the encoder's id, in place of its label, and the age of the index, if a run has used one."""
+    from pleinair.tools.retrieval.changes import age_of
     from pleinair.tools.retrieval.manifest import encoder_of
 
+    folder = index_folder(work.request.settings, work.places)
     if work.values.get("retrievals") and "encoder" in work.models:
-        encoder = encoder_of(index_folder(work.request.settings, work.places))
-        work.models["encoder"] = encoder or work.models["encoder"]
+        work.models["encoder"] = encoder_of(folder) or work.models["encoder"]
+    if work.values.get("retrievals") and not has_own_retriever(work.request.settings):
+        work.library = age_of(folder)
 
 
 def delivered(work: Work, outcome: Outcome) -> Ended:

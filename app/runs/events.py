@@ -20,6 +20,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, fie
 from pleinair.agent.approval.types import Approval, ApprovalRequest
 from pleinair.app.runs.notes import Note
 from pleinair.tools.prompt_options import PromptOption
+from pleinair.tools.retrieval.changes import IndexAge
 from pleinair.tools.storage.files import explain
 from pleinair.tools.types import (
     Attempt,
@@ -120,6 +121,8 @@ class Snapshot(Changes):
     seed: int
     parent: Branch | None = None
     models: dict[str, str] = {}
+    # whose images were retrieved, once the run has ended
+    library: IndexAge | None = Field(default=None, exclude_if=lambda age: age is None)
     prompt_options: tuple[PromptOption, ...] = Field(default=(), exclude_if=lambda options: not options)
     notes: tuple[Note, ...] = Field(default=(), exclude_if=lambda notes: not notes)
 

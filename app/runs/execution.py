@@ -34,6 +34,7 @@ from pleinair.app.runs.store import LeaseLost, Run
 from pleinair.app.settings import BackendChoice, OnPreview, Settings
 from pleinair.tools.callbacks import StopCheck
 from pleinair.tools.deadline import check_deadline
+from pleinair.tools.retrieval.changes import IndexAge
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.files import sweep_parts
 from pleinair.tools.tracing import without_images
@@ -67,6 +68,7 @@ class Work:
     parts: Parts = NO_PARTS  # of the program
     values: dict[str, Any] = field(default_factory=dict)  # state of the last checkpoint
     models: dict[str, str] = field(default_factory=dict)
+    library: IndexAge | None = None  # once the run has ended
     numbers: set[int] = field(default_factory=set)  # of the attempts so far
     device: str = ""  # that is held for the generator
     ahead: Ahead | None = None  # images that runs of the same request have drawn for this one
@@ -90,6 +92,7 @@ class Work:
             "seed": self.run.seed,
             "parent": parent and {"run": parent.run, "step": parent.step},
             "models": self.models,
+            "library": self.library,
             "prompt_options": self.request.prompt_options,
             "notes": self.request.notes,
             **{key: self.values[key] for key in SAVED if key in self.values},

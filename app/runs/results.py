@@ -226,6 +226,7 @@ def _sidecar(request: DrawRequest, end: Ended) -> dict[str, Any]:
         "order": request.model_dump(mode="json", exclude=absent),
         "seed": end.seed,
         "models": end.models,
+        **end.model_dump(mode="json", include={"library"}),
         "outcome": end.outcome.model_dump(mode="json"),
         "references": _credited(request, end.outcome.best),
         "credits": credits_of(request, end).model_dump(mode="json", include={"others", "models", "line"}),

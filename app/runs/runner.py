@@ -16,7 +16,7 @@ from pleinair.app.parts import NO_PARTS, OwnParts, has_parts, require_parts
 from pleinair.app.paths import Paths
 from pleinair.app.runs.ahead import Ahead
 from pleinair.app.runs.device import device_held, needed_devices
-from pleinair.app.runs.endings import as_logged, as_requested, delivered, failure, set_encoder_id
+from pleinair.app.runs.endings import as_logged, as_requested, delivered, failure, set_index_facts
 from pleinair.app.runs.events import Asked, EventLog, OnEvent, Progress
 from pleinair.app.runs.execution import End, Work, stored_state, stream
 from pleinair.app.runs.lease import STOPPED, Lease, Released
@@ -67,7 +67,7 @@ def perform(
                 if lease.wait(end_of_work):
                     return runs.get(run.id)
             outcome = as_requested(work, end_of_work)
-            set_encoder_id(work)
+            set_index_facts(work)
             end = delivered(work, outcome)
             lease.guard()
             work.write(end)

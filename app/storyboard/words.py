@@ -48,11 +48,13 @@ def attempts_of(trace: Trace) -> list[AttemptTrace]:
 
 
 def made_with(trace: Trace) -> dict[str, str]:
-    """Return the id of the run, its parent if it is a fork, its models, and what of its log is damaged."""
+    """Return the id of the run, a fork's parent, its models, the age of its index, and damage of its log."""
     parent = trace.run.parent
     fork = {"Fork": f"of {parent.run} at {parent.step}"} if parent else {}
     models = {LABELS[kind]: name for kind, name in trace.run.models.items()}
-    return {"Run": trace.run.run} | fork | models | ({"Damaged": trace.damage} if trace.damage else {})
+    library = {"Library": trace.run.library.summary} if trace.run.library else {}
+    damage = {"Damaged": trace.damage} if trace.damage else {}
+    return {"Run": trace.run.run} | fork | models | library | damage
 
 
 def prompt_changes(attempt: AttemptTrace, before: AttemptTrace | None) -> list[Piece]:

@@ -78,6 +78,7 @@ class Report:
         outcome = self.trace.outcome
         return {
             **self.trace.run.model_dump(mode="json", include=HEADING, exclude_none=True),
+            **self.trace.run.model_dump(mode="json", include={"library"}),
             "status": self.run.status,
             "reason": outcome.reason if outcome else "",
             "limit": outcome.limit if outcome else None,
@@ -102,6 +103,8 @@ class Report:
         if start.parent:
             yield "fork", f"of {start.parent.run} at {start.parent.step}"
         yield from start.models.items()
+        if start.library:
+            yield "library", start.library.summary
         yield "concepts", ", ".join(concept.name for concept in self.trace.concepts) or "none listed"
         yield "ending", f"{outcome.ending}: {outcome.reason}" if outcome else self.run.status
         yield "spent", self.trace.spent

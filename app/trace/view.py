@@ -15,6 +15,7 @@ from pleinair.app.runs.results import chosen_by, source_type_of
 from pleinair.app.runs.store import Run
 from pleinair.app.runs.tables import OPEN
 from pleinair.app.trace.trace import Trace, best_of, credits_of, device_ahead, trace_of
+from pleinair.tools.retrieval.changes import IndexAge
 from pleinair.tools.types import Attempt, Picture, Row, Usage, Value
 
 
@@ -64,6 +65,7 @@ class RunView(Value):
     abstentions: tuple[Abstention, ...] = ()
     usage: Usage = Usage()
     models: dict[str, str] = {}
+    library: IndexAge | None = None  # whose images were retrieved, once the run has ended
     model_licenses: dict[str, str] = {}  # of those whose license is known
     credit_line: str = ""  # of the references of the best image
     digital_source_type: str = ""  # IPTC's, an address of its vocabulary
@@ -110,6 +112,7 @@ def _parts(run: Run, trace: Trace) -> dict[str, Any]:
         ),
         "usage": Usage.total(trace.usage),
         "models": trace.run.models,
+        "library": trace.run.library,
         "model_licenses": {model.kind: model.license for model in sheet.models if model.license},
         "credit_line": sheet.line,
         "digital_source_type": source_type_of(request, list(trace.attempts.values())),

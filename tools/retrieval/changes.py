@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -44,6 +45,26 @@ class _Stored(Value):
     walked: int  # when the folders were walked through, nanoseconds since the epoch
 
 
+class IndexAge(Value):
+    """How old an index is, and whether a run notices every change of its library by itself."""
+
+    images: int  # with a vector
+    walked: float  # when the folders were walked through for it, seconds since the epoch; 0: not known
+    compared: bool  # whether each image is compared when a run opens it; not above `CHECKED`, nor at URLs
+
+    @property
+    def summary(self) -> str:
+        """Return the age in a few words."""
+        when = (
+            f"{datetime.fromtimestamp(self.walked, UTC):%Y-%m-%d %H:%M} UTC"
+            if self.walked
+            else "unknown date"
+        )
+        images = f"{self.images:,} image" if self.images == 1 else f"{self.images:,} images"
+        compared = "compared by the run" if self.compared else "not compared one by one since"
+        return f"index of {when}, {images}; {compared}"
+
+
 class LibraryChanges(Value):
     """What differs between a library's folders and its catalogue, in files; a container is one file."""
 
@@ -72,6 +93,17 @@ def save_stamps(folder: Path, catalogue: str, stamps: Stamps) -> None:
     stored = _Stored(catalogue=catalogue, folders=folders, files=_first(stamps.files), walked=stamps.walked)
     with suppress(PleinairError):  # the next run walks through the folders
         write_whole(folder / FILE, stored.model_dump_json().encode(), durable=False)
+
+
+def age_of(folder: Path) -> IndexAge | None:
+    """Return how old an index is, in constant time; None without a usable one."""
+    if (catalogue := stored_catalogue(folder)) is None:
+        return None
+    stored = _stored(folder)
+    walked = stored.walked / 1e9 if stored and stored.catalogue == catalogue.path.name else 0.0
+    is_local = not any(map(is_url, catalogue.facts["folders"].values()))
+    compared = is_local and bool(walked) and catalogue.count <= CHECKED
+    return IndexAge(images=catalogue.facts["usable"], walked=walked, compared=compared)
 
 
 def stored_catalogue(folder: Path) -> Catalogue | None:
