@@ -14,57 +14,65 @@ if TYPE_CHECKING:
     from pleinair.app.settings import Settings
 
 
+Folders = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Folders of images, .tar, .parquet or .arrow files with images, or URLs; "
+        "the configured library if omitted."
+    ),
+]
+Calibrate = Annotated[
+    bool, typer.Option("--calibrate", help="Calibrate retrieval thresholds by the captions.")
+]
+Problems = Annotated[bool, typer.Option("--problems", help="List every problem, not only the first ones.")]
+Caption = Annotated[
+    bool,
+    typer.Option("--caption", help="Let the MLLM caption images without a caption, after an estimate."),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Confirm the estimate of --caption.")]
+Verify = Annotated[
+    bool, typer.Option("--verify", help="Compare the stored index with its checksums, and change nothing.")
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only embed share I of N, such as 1/4, while other processes or machines embed the others; "
+        "the same command continues an interrupted share.",
+    ),
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Folder for the vectors of --shard, which all may share; the home folder if omitted, "
+        "where `pleinair index FOLDER` joins them.",
+    ),
+]
+Merge = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--merge",
+        metavar="DIR",
+        help="Join the vectors of shards in DIR to the index, and embed what is missing. Repeatable.",
+    ),
+]
+
+
 def index(
-    folder: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Folders of images, .tar, .parquet or .arrow files with images, or URLs; "
-            "the configured library if omitted."
-        ),
-    ] = None,
+    folder: Folders = None,
     profile: Profile = None,
     setting: Setting = None,
-    calibrate: Annotated[
-        bool, typer.Option("--calibrate", help="Calibrate retrieval thresholds by the captions.")
-    ] = False,
-    problems: Annotated[
-        bool, typer.Option("--problems", help="List every problem, not only the first ones.")
-    ] = False,
-    caption: Annotated[
-        bool,
-        typer.Option("--caption", help="Let the MLLM caption images without a caption, after an estimate."),
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Confirm the estimate of --caption.")] = False,
-    verify: Annotated[
-        bool,
-        typer.Option("--verify", help="Compare the stored index with its checksums, and change nothing."),
-    ] = False,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            "--shard",
-            metavar="I/N",
-            help="Only embed share I of N, such as 1/4, while other processes or machines embed the others; "
-            "the same command continues an interrupted share.",
-        ),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Folder for the vectors of --shard, which all may share; the home folder if omitted, "
-            "where `pleinair index FOLDER` joins them.",
-        ),
-    ] = None,
-    merge: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--merge",
-            metavar="DIR",
-            help="Join the vectors of shards in DIR to the index, and embed what is missing. Repeatable.",
-        ),
-    ] = None,
+    calibrate: Calibrate = False,
+    problems: Problems = False,
+    caption: Caption = False,
+    yes: Yes = False,
+    verify: Verify = False,
+    shard: Shard = None,
+    out: Out = None,
+    merge: Merge = None,
 ) -> None:
     """Index FOLDER for retrieval; only changed files are read, and an interrupted index continues."""
     from pleinair.app.index import bring_up_to_date, embed_shard, verify_index
@@ -73,16 +81,7 @@ def index(
 
     with explained():
         settings = load(profile, assignments(setting, {"library.folder": folder}))
-        if verify and (calibrate or problems or caption or shard or merge):
-            others = "--calibrate, --problems, --caption, --shard or --merge"
-            raise BadInput(f"--verify changes nothing, so it takes no {others}")
-        if shard and (calibrate or problems or caption or merge):
-            raise BadInput(
-                "--shard only embeds, so it takes no --calibrate, --problems, --caption or --merge",
-                "Pass them to the `pleinair index` that joins the shards.",
-            )
-        if out and not shard:
-            raise BadInput(f"--out {out!r}: needs --shard I/N", "--merge DIR reads shards.")
+        _check_combination(verify, shard, out, merge, changes=calibrate or problems or caption)
         if verify:
             say_all(verify_index(settings, progress_bar))
             return
@@ -98,6 +97,22 @@ def index(
         )
     if is_stopped:
         leave("stopped")
+
+
+def _check_combination(
+    verify: bool, shard: str | None, out: str | None, merge: list[str] | None, *, changes: bool
+) -> None:
+    """Raise `BadInput` for options that exclude each other; `changes`: --calibrate, --problems or --caption."""
+    if verify and (changes or shard or merge):
+        others = "--calibrate, --problems, --caption, --shard or --merge"
+        raise BadInput(f"--verify changes nothing, so it takes no {others}")
+    if shard and (changes or merge):
+        raise BadInput(
+            "--shard only embeds, so it takes no --calibrate, --problems, --caption or --merge",
+            "Pass them to the `pleinair index` that joins the shards.",
+        )
+    if out and not shard:
+        raise BadInput(f"--out {out!r}: needs --shard I/N", "--merge DIR reads shards.")
 
 
 def _write_captions(settings: Settings, *, confirmed: bool) -> bool:

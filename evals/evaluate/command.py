@@ -27,37 +27,46 @@ if TYPE_CHECKING:
     from pleinair.tools.retrieval.library import Library
 
 
+Folders = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FOLDER", help="Your images; the configured library if omitted; repeatable."),
+]
+MostConcepts = Annotated[int, typer.Option(min=1, help="Concepts to evaluate, at most.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME", help="A concept that captions name; repeatable; found in them if omitted."),
+]
+Images = Annotated[int, typer.Option(min=1, help="True images to score against, of each concept.")]
+Seeds = Annotated[int, typer.Option(min=1, help="Prompts of each concept, each with its own seed.")]
+Seed = Annotated[int, typer.Option(help="From which the choice of images and all seeds derive.")]
+Scores = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TEXT", help="A score, such as dinov2:FOLDER; the first decides; repeatable."),
+]
+AllowSameEncoder = Annotated[
+    bool, typer.Option("--allow-same-encoder", help="Score with retrieval's own encoder, too.")
+]
+Out = Annotated[str, typer.Option(metavar="DIR", help="Folder of all results.")]
+MaxUsd = Annotated[
+    float | None, typer.Option(metavar="USD", min=0, help="US dollars for all commands with this --out.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show concepts and estimate; generate nothing.")]
+
+
 def evaluate(
-    library: Annotated[
-        list[str] | None,
-        typer.Option(metavar="FOLDER", help="Your images; the configured library if omitted; repeatable."),
-    ] = None,
+    library: Folders = None,
     profile: Profile = None,
     setting: Setting = None,
-    concepts: Annotated[int, typer.Option(min=1, help="Concepts to evaluate, at most.")] = 40,
-    concept: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME", help="A concept that captions name; repeatable; found in them if omitted."
-        ),
-    ] = None,
-    images: Annotated[int, typer.Option(min=1, help="True images to score against, of each concept.")] = 3,
-    seeds: Annotated[int, typer.Option(min=1, help="Prompts of each concept, each with its own seed.")] = 3,
-    seed: Annotated[int, typer.Option(help="From which the choice of images and all seeds derive.")] = 0,
-    scorer: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TEXT", help="A score, such as dinov2:FOLDER; the first decides; repeatable."),
-    ] = None,
-    allow_same_encoder: Annotated[
-        bool, typer.Option("--allow-same-encoder", help="Score with retrieval's own encoder, too.")
-    ] = False,
-    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of all results.")] = "pleinair-evaluate",
-    max_usd: Annotated[
-        float | None, typer.Option(metavar="USD", min=0, help="US dollars for all commands with this --out.")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show concepts and estimate; generate nothing.")
-    ] = False,
+    concepts: MostConcepts = 40,
+    concept: Names = None,
+    images: Images = 3,
+    seeds: Seeds = 3,
+    seed: Seed = 0,
+    scorer: Scores = None,
+    allow_same_encoder: AllowSameEncoder = False,
+    out: Out = "pleinair-evaluate",
+    max_usd: MaxUsd = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Measure whether retrieval helps on your library, with your generator.

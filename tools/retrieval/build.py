@@ -247,18 +247,11 @@ def write_index(
         NoLibrary: no file is a usable image.
         DiskFull: the files do not fit; the earlier index stays.
     """
-    usable = [file for id in library.items if not isinstance(file := files[id], Skipped)]
-    if not usable:
-        id = next(iter(library.items))
-        first = getattr(files[id], "reason", "")
-        raise NoLibrary(
-            f"None of {len(library.items)} images in {library.title} can be used; `{id}`: {first}."
-        )
+    usable = _usable_files(library, files)
     rows = _Rows(vectors, usable)
     dim = len(rows[0])
     stored = write_vectors(folder, rows, dim)
-    captions = [library.items[file.id].caption for file in usable]
-    words = _write_words(folder, captions, earlier_words)
+    words = _write_words(folder, [library.items[file.id].caption for file in usable], earlier_words)
     checks = {file.sha256: check_vector(rows[row]) for row, file in enumerate(usable)}
     catalogue, check = write_catalogue(folder, library.items.values(), files, checks, library.facts())
     of_vectors = check_of(folder / stored)
@@ -283,8 +276,25 @@ def write_index(
         skipped=len(library.items) - len(usable),
     )
     save_manifest(folder, manifest)
+    _remove_earlier(folder, (stored, catalogue, words))
+
+
+def _usable_files(library: Library, files: Mapping[str, File]) -> list[File]:
+    """Return the files of usable images, in the order of the items; raise `NoLibrary` if there are none."""
+    usable = [file for id in library.items if not isinstance(file := files[id], Skipped)]
+    if not usable:
+        id = next(iter(library.items))
+        first = getattr(files[id], "reason", "")
+        raise NoLibrary(
+            f"None of {len(library.items)} images in {library.title} can be used; `{id}`: {first}."
+        )
+    return usable
+
+
+def _remove_earlier(folder: Path, present: Sequence[str]) -> None:
+    """Remove the files and folders of earlier indexes, which are not among the present ones."""
     for path in folder.iterdir():
-        if _OURS.match(path.name) and path.name not in (stored, catalogue, words):
+        if _OURS.match(path.name) and path.name not in present:
             shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
