@@ -102,7 +102,7 @@ def index(
 def _check_combination(
     verify: bool, shard: str | None, out: str | None, merge: list[str] | None, *, changes: bool
 ) -> None:
-    """Raise `BadInput` for options that exclude each other; `changes`: --calibrate, --problems or --caption."""
+    """Raise `BadInput` for options that exclude each other; `changes`: one of the other three is set."""
     if verify and (changes or shard or merge):
         others = "--calibrate, --problems, --caption, --shard or --merge"
         raise BadInput(f"--verify changes nothing, so it takes no {others}")
