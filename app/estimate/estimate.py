@@ -23,7 +23,7 @@ from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.types import BadInput, Budget, Value
 
 if TYPE_CHECKING:
-    from pleinair.tools.diffusion.engine import DiffusersSettings
+    from pleinair.tools.diffusion.settings import DiffusersSettings
 
 RETRIED = 2  # calls that one structured answer may take: a repair where it does not fit, or is in doubt
 NO_RUN = "no finished run of this graph, profile and models yet"

@@ -15,10 +15,11 @@ from typing import Literal
 from pleinair.app.settings import BackendChoice, Settings
 from pleinair.tools.arguments import validated
 from pleinair.tools.diffusion.controlnet import ControlNet, branch_files
-from pleinair.tools.diffusion.engine import DiffusersEngine, DiffusersSettings
+from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.diffusion.ip_adapter import IpAdapter, IpAdapterSettings
 from pleinair.tools.diffusion.loading import read_index, require_class
+from pleinair.tools.diffusion.settings import DiffusersSettings
 from pleinair.tools.diffusion.text_only import TextOnly
 from pleinair.tools.model_files.hub import INDEX, ModelLocation, Source, missing_files
 from pleinair.tools.model_files.integrity import find_checksum_faults, find_part_faults, find_weight_faults

@@ -53,7 +53,7 @@ def _spelling(prompt: str, settings: Settings) -> Iterator[Note]:
 
 def _cut(prompt: str, settings: Settings) -> Iterator[Note]:
     """Yield what the generator's text encoder cuts off the prompt, if its tokenizer is on this machine."""
-    from pleinair.tools.diffusion.engine import DiffusersSettings
+    from pleinair.tools.diffusion.settings import DiffusersSettings
 
     choice = settings.generator
     if choice.backend == PROGRAM:

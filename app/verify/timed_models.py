@@ -12,12 +12,12 @@ from pleinair.app.verify.plan import CannotMeasure
 from pleinair.app.verify.random_pipelines import build_pipeline, embeddings, part_bytes, read_config
 from pleinair.app.verify.shapes import Shape
 from pleinair.tools.diffusion import memory
-from pleinair.tools.diffusion.engine import DiffusersSettings
 from pleinair.tools.diffusion.in_context import InContextSettings
 from pleinair.tools.diffusion.ip_adapter import IpAdapterSettings
 from pleinair.tools.diffusion.loading import convert_pipeline, library_warnings_off
 from pleinair.tools.diffusion.offload import Offloading, find_device, find_dtype
 from pleinair.tools.diffusion.references import plan_references, scale_reference
+from pleinair.tools.diffusion.settings import DiffusersSettings
 from pleinair.tools.types import GenerateRequest
 
 if TYPE_CHECKING:

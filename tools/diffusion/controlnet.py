@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from pleinair.tools.diffusion.engine import DiffusersEngine, DiffusersSettings
+from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import CONTROLNET
 from pleinair.tools.diffusion.loading import open_part, open_pipeline
+from pleinair.tools.diffusion.settings import DiffusersSettings
 from pleinair.tools.model_files.integrity import find_part_faults
 from pleinair.tools.model_files.variants import OTHER_SETS, SHARD_INDEX, Files, files_in, has_variant
 from pleinair.tools.types import GenerateRequest, Guidance, Steps

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from pleinair.tools.diffusion.engine import DiffusersEngine, DiffusersSettings
+from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import IN_CONTEXT
 from pleinair.tools.diffusion.inpaint import PreparedRequest
 from pleinair.tools.diffusion.loading import open_pipeline
@@ -31,6 +31,7 @@ from pleinair.tools.diffusion.references import (
     plan_references,
     scale_reference,
 )
+from pleinair.tools.diffusion.settings import DiffusersSettings
 from pleinair.tools.types import GenerateRequest, Guidance, Steps
 
 if TYPE_CHECKING:

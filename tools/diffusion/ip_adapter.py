@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from pleinair.tools.diffusion.engine import DiffusersEngine, DiffusersSettings
+from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import IP_ADAPTER
 from pleinair.tools.diffusion.references import scale_reference
+from pleinair.tools.diffusion.settings import DiffusersSettings
 from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.hub import first_line, missing_files
 from pleinair.tools.model_files.integrity import find_part_faults

@@ -15,10 +15,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from pleinair.tools.diffusion.controlnet import ControlNet
-from pleinair.tools.diffusion.engine import DiffusersEngine, DiffusersSettings, LoadedPipeline
+from pleinair.tools.diffusion.engine import DiffusersEngine, LoadedPipeline
 from pleinair.tools.diffusion.families import Family
 from pleinair.tools.diffusion.in_context import InContext, accept_small_references
 from pleinair.tools.diffusion.ip_adapter import IpAdapter
+from pleinair.tools.diffusion.settings import DiffusersSettings
 from pleinair.tools.diffusion.text_only import TextOnly
 from pleinair.tools.model_files.hub import ModelLocation
 from pleinair.tools.types import BadInput

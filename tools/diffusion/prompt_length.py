@@ -13,7 +13,7 @@ from pleinair.tools.diffusion.loading import library_warnings_off
 from pleinair.tools.types import Value
 
 if TYPE_CHECKING:
-    from pleinair.tools.diffusion.engine import DiffusersSettings
+    from pleinair.tools.diffusion.settings import DiffusersSettings
 
 SAFE = 60  # bytes of a prompt that no pipeline cuts: a token has at least one
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from pleinair.tools.diffusion.engine import DiffusersEngine, DiffusersSettings
+from pleinair.tools.diffusion.engine import DiffusersEngine
 from pleinair.tools.diffusion.families import TEXT_ONLY
+from pleinair.tools.diffusion.settings import DiffusersSettings
 from pleinair.tools.types import GenerateRequest
 
 if TYPE_CHECKING:
