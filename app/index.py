@@ -71,7 +71,7 @@ def bring_up_to_date(
     are = "is" if len(index) == 1 else "are"
     others = f"; {len(index.skipped)} cannot be used" if index.skipped else ""
     yield f"{counted(len(index), 'image')} of {library.title} {are} indexed under {encoder.id}{others}"
-    yield from describe(library)
+    yield from _describe(library)
     yield from _of_data_sets(library)
     yield from _problems(library, index, every_problem)
     if calibrated:
@@ -170,7 +170,7 @@ def _of_data_sets(library: Library) -> Iterator[str]:
             yield "    writes a library with its class names, captions and credits (--library)"
 
 
-def describe(library: Library) -> Iterator[str]:
+def _describe(library: Library) -> Iterator[str]:
     """Yield lines about where a library's captions and credits come from, and what was left out."""
     for source in library.sources:
         facts = [

@@ -65,7 +65,7 @@ def _run(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(_facts_of(data_set, examples), ensure_ascii=False, indent=1))
     else:
-        print(*describe(data_set, examples), sep="\n")
+        print(*_describe(data_set, examples), sep="\n")
     if options.library:
         folder = write_library(data_set, examples, options.library, _show)
         print(f"library: {folder}")
@@ -113,7 +113,7 @@ def _facts_of(data_set: DataSet, examples: Sequence[Example]) -> dict[str, Any]:
     }
 
 
-def describe(data_set: DataSet, examples: Sequence[Example]) -> Iterator[str]:
+def _describe(data_set: DataSet, examples: Sequence[Example]) -> Iterator[str]:
     """Yield lines about a data set: what it is, splits, classes, captions, examples, problems."""
     layout, facts = data_set.layout, _facts_of(data_set, examples)
     yield f"{layout.title} ({layout.name}) in {data_set.folder}; the complete data set: {layout.size}"

@@ -41,7 +41,7 @@ class ThreadApproval(ThreadOptions):
         if stop:
             return api.answer(run, False)
         edits = {"prompt": prompt, "concepts": dict(concepts or {})}
-        return api.answer(run, changes(question, self.thread) | edits)
+        return api.answer(run, _changes(question, self.thread) | edits)
 
     def stop(self, run: str = "") -> list[Run]:
         """End all versions of a run's message, or of the last one, and return the rows that were open.
@@ -53,7 +53,7 @@ class ThreadApproval(ThreadOptions):
         return [api.cancel(row.id) for row in rows if row.status in OPEN]
 
 
-def changes(question: ApprovalRequest, thread: Thread) -> dict[str, Any]:
+def _changes(question: ApprovalRequest, thread: Thread) -> dict[str, Any]:
     """Return the vetoes, hits and input images in which a thread differs from the plan of a question."""
     planned = {reference.concept: reference.hit.id for reference in question.references}
     shown = {concept_key(concept.name): concept.name for concept in question.concepts}

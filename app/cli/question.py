@@ -46,7 +46,7 @@ def approval_of(
     """
     hits, files = {}, {}
     known = {hit.id for hit in hits_of(question)}
-    for concept, value in pairs("--use", uses).items():
+    for concept, value in _pairs("--use", uses).items():
         if value not in known and not value.isdecimal() and Path(value).expanduser().is_file():
             files[concept] = str(Path(value).expanduser())
         else:
@@ -54,7 +54,7 @@ def approval_of(
     fields = {
         "vetoes": [hit_id(question, value) for value in vetoes],
         "hits": hits,
-        "concepts": pairs("--rename", names),
+        "concepts": _pairs("--rename", names),
         "prompt": prompt,
         "stop": stop,
     }
@@ -94,7 +94,7 @@ def _typed(text: str) -> str:
     return answer.strip()
 
 
-def pairs(option: str, values: Sequence[str]) -> dict[str, str]:
+def _pairs(option: str, values: Sequence[str]) -> dict[str, str]:
     """Return the concept and the value of each `CONCEPT=VALUE`; raises `BadInput`."""
     result = {}
     for value in values:

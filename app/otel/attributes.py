@@ -29,7 +29,7 @@ def kind(name: str, operation: str = "") -> dict[str, Scalar]:
     return {"openinference.span.kind": name, **named}
 
 
-def model(name: str, provider: str) -> dict[str, Scalar]:
+def _model(name: str, provider: str) -> dict[str, Scalar]:
     """Return the attributes of a model that is called."""
     return {
         "gen_ai.request.model": name,
@@ -50,15 +50,15 @@ def call(record: CallRecord, provider: str, links: ImageLinks) -> dict[str, Scal
     messages, last = record.requests[-1] if record.requests else ((), None)
     reply = last.reply if last else None
     shown = messages[-MOST_MESSAGES:]
-    values = kind("LLM", "chat") | model(record.model, provider) | _tokens(record)
+    values = kind("LLM", "chat") | _model(record.model, provider) | _tokens(record)
     values |= {"pleinair.call": record.number, "pleinair.requests": len(record.tries)}
     if len(shown) < len(messages):
         values["pleinair.messages_left_out"] = len(messages) - len(shown)
     if reply:
-        values["output.value"] = text_of(reply)
+        values["output.value"] = _text_of(reply)
         values |= _messages("llm.output_messages", (reply,), links)
     if messages:
-        values["input.value"] = cut(text_of(messages[-1]), MOST_TEXT // 2)
+        values["input.value"] = cut(_text_of(messages[-1]), MOST_TEXT // 2)
     values |= _messages("llm.input_messages", shown, links)
     if last and last.options:
         values["llm.invocation_parameters"] = _json(last.options)
@@ -107,7 +107,7 @@ def _message(name: str, message: Message, most: int, links: ImageLinks) -> Pairs
         yield f"{name}.message.tool_call_id", message.call_id
 
 
-def text_of(message: Message) -> str:
+def _text_of(message: Message) -> str:
     """Return the words of a message: its texts, else its tool calls."""
     text = "\n".join(part.text for part in message.parts if part.text)
     return text or "\n".join(f"{tool.name} {tool.arguments}" for tool in message.calls)
@@ -129,7 +129,7 @@ def attempt(attempt: Attempt, generator: str, provider: str, links: ImageLinks) 
         images.append(request.inpaint.picture.sha256)
     return {
         **kind("LLM", "generate_content"),
-        **model(generator, provider),
+        **_model(generator, provider),
         "gen_ai.output.type": "image",
         "gen_ai.request.seed": request.seed,
         "pleinair.attempt": attempt.number,

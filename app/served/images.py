@@ -20,7 +20,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HEADERS = {"cache-control": "private, max-age=31536000, immutable", "x-content-type-options": "nosniff"}
 
 
-def image(request: Request) -> FileResponse:
+def _image(request: Request) -> FileResponse:
     """Send a stored PNG; 404 for any other name."""
     digest = request.path_params["digest"]
     if _SHA256.fullmatch(digest):
@@ -30,4 +30,4 @@ def image(request: Request) -> FileResponse:
     raise HTTPException(404)
 
 
-app = Starlette(routes=[Route("/images/{digest}.png", image)])
+app = Starlette(routes=[Route("/images/{digest}.png", _image)])

@@ -80,7 +80,7 @@ def thread_list(request: Request, search: Annotated[str, Query(max_length=MOST_S
     site = site_of(request)
     threads = Threads(site.places).newest(MOST_FOUND, search)
     return HTMLResponse(
-        site.render("chat_threads.html", threads=threads, search=search, thread=None, moment=moment)
+        site.render("chat_threads.html", threads=threads, search=search, thread=None, moment=_moment)
     )
 
 
@@ -138,7 +138,7 @@ def _page(
         notice=notice,
         estimate_rows=estimate_rows(estimate) if estimate else (),
         search="",
-        moment=moment,
+        moment=_moment,
         int=int,
         **SHARED,
     )
@@ -287,7 +287,7 @@ class Action:
         return self.site.options.queue
 
 
-def moment(seconds: float) -> datetime:
+def _moment(seconds: float) -> datetime:
     """Return the local time of seconds since the epoch."""
     return datetime.fromtimestamp(seconds).astimezone()
 

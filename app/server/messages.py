@@ -88,7 +88,7 @@ def message_views(site: Site, thread: Thread, earlier: bool = False) -> list[Mes
     start = max(len(thread.turns) - LATEST, 0)
     turns = list(enumerate(thread.turns, 1))[:start] if earlier else list(enumerate(thread.turns, 1))[start:]
     ids = [run for _, message in turns for run in message.runs]
-    rows = {run.id: run_view(site, run) for run in site.runs.get_some(ids).values()}
+    rows = {run.id: _run_view(site, run) for run in site.runs.get_some(ids).values()}
     return [
         MessageView(
             number,
@@ -108,7 +108,7 @@ def status_of(messages: list[MessageView]) -> str:
     return run.step if run.is_open else f"{run.status}: {run.reason}"
 
 
-def run_view(site: Site, run: Run) -> VersionView:
+def _run_view(site: Site, run: Run) -> VersionView:
     """Return a run for a message; one that has ended is read once."""
     if run.status not in OPEN:
         return _ended(run, site.places)

@@ -50,7 +50,7 @@ def serve(
     check(options)
     with Runs(places.table) as runs:
         runs.unfinished()
-    with listen(options.host, options.port) as listener:
+    with _listen(options.host, options.port) as listener:
         options = replace(options, port=listener.getsockname()[1])
         if is_open(options.host):
             options = replace(options, names=(*options.names, *_own_addresses()))
@@ -102,7 +102,7 @@ class _Server(uvicorn.Server):
 
 def check(options: Options) -> None:
     """Raise `BadInput` for an open address without a token, or an unusable token or name."""
-    if not options.token and not is_loopback(options.host):
+    if not options.token and not _is_loopback(options.host):
         raise BadInput(
             f"host {options.host!r}: others can reach this address, so a token is needed",
             f"Set {TOKEN} to a secret, such as the output of `openssl rand -hex 16`, or listen on 127.0.0.1.",
@@ -115,7 +115,7 @@ def check(options: Options) -> None:
             raise BadInput(f"host name {name!r}: must be a name such as images.example.org, without https://")
 
 
-def listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int) -> socket.socket:
     """Return a socket that is bound to an address; raises `BadInput`."""
     address = _address("127.0.0.1" if host == "localhost" else host)
     if address is None:
@@ -133,7 +133,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def is_loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     """Return whether only this machine can reach an address."""
     address = _address(host)
     return host == "localhost" or (address is not None and address.is_loopback)

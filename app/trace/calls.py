@@ -45,10 +45,10 @@ def steps_with_calls(run: Run, places: Paths) -> list[StepCalls]:
         steps = steps_of(run, places)
     except BadInput:  # its graph is not installed any more; the calls are there
         steps = list[Step]()
-    return joined(steps, read_calls(places.run(run.id)))
+    return _joined(steps, read_calls(places.run(run.id)))
 
 
-def joined(steps: Sequence[Step], calls: Sequence[CallRecord]) -> list[StepCalls]:
+def _joined(steps: Sequence[Step], calls: Sequence[CallRecord]) -> list[StepCalls]:
     """Return steps with the calls that belong to them; those of no step come last."""
     tasks = {task for step in steps for task in step.tasks}
     rest = [call for call in calls if call.task not in tasks]

@@ -21,7 +21,7 @@ class Side:
 
     @property
     def name(self) -> str:
-        """The run's id and the attempt's number, as `find_attempt` takes them."""
+        """The run's id and the attempt's number, as `_find_attempt` takes them."""
         return f"{self.run.id}:{self.attempt.attempt.number}"
 
     @property
@@ -51,7 +51,7 @@ class Comparison:
         return (first.seed, first.width, first.height) == (second.seed, second.width, second.height)
 
 
-def find_attempt(name: str) -> Side:
+def _find_attempt(name: str) -> Side:
     """Return an attempt by "RUN:NUMBER", or the best or else last one by "RUN"; runs as `find` takes them.
 
     Raises `BadInput` for a run that is unknown or has no such attempt.
@@ -70,11 +70,11 @@ def find_attempt(name: str) -> Side:
 
 
 def compare(first: str, second: str) -> Comparison:
-    """Compare two attempts, each as `find_attempt` takes it: what was sent, references, ledger, image.
+    """Compare two attempts, each as `_find_attempt` takes it: what was sent, references, ledger, image.
 
     Of two runs also graph, settings and models. Raises `BadInput`.
     """
-    left, right = find_attempt(first), find_attempt(second)
+    left, right = _find_attempt(first), _find_attempt(second)
     facts = []
     for side in (left, right):
         shared = {} if left.run.id == right.run.id else run_facts(side.run)

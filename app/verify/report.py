@@ -57,15 +57,15 @@ def _lines(data: Data, results: Mapping[str, Data]) -> Iterator[str]:
     machine = _rows(results, "machine")
     yield from _machine(machine[0] if machine else {})
     yield from _section("Findings of `pleinair doctor`", _findings(_rows(results, "doctor")))
-    yield from _section("FAISS on the GPU", table(map(_vectors, _rows(results, "faiss"))))
-    yield from _section("Encoder", table(map(_encoder, _rows(results, "encoder"))))
-    times = list(table(_times(results, machine[0] if machine else {})))
+    yield from _section("FAISS on the GPU", _table(map(_vectors, _rows(results, "faiss"))))
+    yield from _section("Encoder", _table(map(_encoder, _rows(results, "encoder"))))
+    times = list(_table(_times(results, machine[0] if machine else {})))
     yield from _section("Images: seconds and memory", [*times, "", *_NOTES.split("\n")] if times else [])
     for name in (name for name in results if name.startswith("images-")):
-        rows = table(map(_image, _rows(results, name)))
+        rows = _table(map(_image, _rows(results, name)))
         sheet = ["", f"![{name}]({name}.png)"]
         yield from _section(f"Ten prompts: {name.removeprefix('images-')}", rows, sheet)
-    yield from _section("Not measured", table(_unmeasured(results)))
+    yield from _section("Not measured", _table(_unmeasured(results)))
 
 
 def _section(title: str, lines: Iterable[str], more: Sequence[str] = ()) -> Iterator[str]:
@@ -78,7 +78,7 @@ def _rows(results: Mapping[str, Data], name: str) -> Sequence[Data]:
     return rows
 
 
-def table(rows: Iterable[Mapping[str, object]]) -> Iterator[str]:
+def _table(rows: Iterable[Mapping[str, object]]) -> Iterator[str]:
     """Yield the lines of a Markdown table; the keys of the first row are its head."""
     for number, row in enumerate(rows):
         if not number:

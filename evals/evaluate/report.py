@@ -122,7 +122,7 @@ def _number(value: float, unit: float) -> str:
     return text.removeprefix("-") if not float(text) else text.replace("-", "−")
 
 
-def rows(findings: Findings) -> list[dict[str, object]]:
+def _rows(findings: Findings) -> list[dict[str, object]]:
     """Return the table, a row a column of the evaluation."""
     return [_row(column, findings.measure, findings.unit) for column in findings.columns]
 
@@ -151,7 +151,7 @@ def write_text(findings: Findings, facts: Facts) -> str:
 
 def _lines(findings: Findings, facts: Facts) -> Iterator[str]:
     yield f"{first_sentence(findings)}\n"
-    yield from table(iter(_filled(rows(findings))))
+    yield from table(iter(_filled(_rows(findings))))
     yield ""
     yield from explanations(findings, facts)
 
@@ -247,7 +247,7 @@ def _page(findings: Findings, facts: Facts, studio: LibraryStudio, works: Sequen
     return template.render(
         sentence=first_sentence(findings),
         verdict=findings.verdict.value,
-        rows=_filled(rows(findings)),
+        rows=_filled(_rows(findings)),
         lines=[*explanations(findings, facts)],
         examples=shown,
         facts=facts,

@@ -71,7 +71,7 @@ def random_clip(folder: Path) -> Path:
     return folder
 
 
-def photo(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
+def _photo(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
     """Return smooth fields of several scales with grain: as JPEG some 3 MB at 12 megapixels."""
     (width, height), rng = size, np.random.default_rng(seed)
     pixels = rng.normal(128, 3, (height, width, 1)).astype(np.float32)
@@ -88,7 +88,7 @@ def write_library(folder: Path, count: int, distinct: int, size: tuple[int, int]
     """Write `count` JPEGs of `distinct` images, no two files equal; return their mean size in MB."""
     folder.mkdir()
     for seed in range(distinct):
-        photo(seed, size).save(folder / f"{seed:05}.jpg", quality=90)
+        _photo(seed, size).save(folder / f"{seed:05}.jpg", quality=90)
     for number in range(distinct, count):
         data = (folder / f"{number % distinct:05}.jpg").read_bytes()
         stamp = f"{number:08}".encode()  # after the end of the image

@@ -126,7 +126,7 @@ async def _ask(http: httpx.AsyncClient, client: str) -> Answer:
     return Answer(client, answer.status_code, answer.headers.get("retry-after", ""), run)
 
 
-async def crowd(server: Server, clients: int, greedy: int) -> list[Answer]:
+async def _crowd(server: Server, clients: int, greedy: int) -> list[Answer]:
     """Return the answers to `greedy` requests of one client, then to one of each other client at once."""
     async with http_client(server) as http:
         first = [await _ask(http, GREEDY) for _ in range(greedy)]
@@ -139,7 +139,7 @@ def measure_crowd(clients: int, greedy: int, queue: int) -> dict[str, Any]:
         server.await_end(server.request(graph="direct"))  # models are loaded
         before = {run.id for run in server.runs.newest(10)}
         started = time.monotonic()
-        answers = asyncio.run(crowd(server, clients, greedy))
+        answers = asyncio.run(_crowd(server, clients, greedy))
         answered = time.monotonic() - started
         accepted = [answer for answer in answers if answer.status == 202]
         server.await_end(*(answer.run for answer in accepted))

@@ -152,13 +152,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         pocket = Pocket(Path(folder) / "library", options.seed)
-    by_vectors(pocket)
+    _by_vectors(pocket)
     _by_prevalence(pocket, options.seed)
     if options.openmoji:
         by_captions(json.loads(options.openmoji.read_text("utf-8")), options.queries, options.seed)
 
 
-def by_vectors(pocket: Pocket) -> None:
+def _by_vectors(pocket: Pocket) -> None:
     """Print the statistics on the first half, then the flat and the shipped threshold on the other."""
     sample = sample_of(pocket)
     calibration = calibrate(pocket, sample)

@@ -77,7 +77,7 @@ def project(figures: Figures) -> Iterator[Projection]:
 def _library(library: Figures) -> Iterator[Projection]:
     rows, dim = library["sizes"], library["dim"]
     flat = [{"images": row["images"], **row["bytes"]} for row in rows]
-    source = between(rows)
+    source = _between(rows)
     disk = {kind: each_more(flat, kind) for kind in flat[-1] if kind != "images"} | {CODES: code_bytes(dim)}
     for kind, each in disk.items():
         yield Projection(f"disk: {kind}", each, "B", f"{dim} numbers" if kind == CODES else source)
@@ -113,7 +113,7 @@ def largest_embedding(figures: Figures) -> Figures | None:
     return max(runs, key=lambda run: run["images"], default=None)
 
 
-def between(rows: Sequence[Figures]) -> str:
+def _between(rows: Sequence[Figures]) -> str:
     """Name the sizes that `each_more` takes."""
     return " to ".join(f"{row['images']:,}" for row in rows[-2:])
 

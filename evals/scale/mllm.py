@@ -143,8 +143,8 @@ class _Run:
 
     def counts(self) -> dict[str, float]:
         """Return what the calls took, by the names of `COUNTS`."""
-        text = sum(tokens_of_text(call.text) for call, _ in self.calls)
-        written = sum(tokens_of_text(call.answer) for call, _ in self.calls)
+        text = sum(_tokens_of_text(call.text) for call, _ in self.calls)
+        written = sum(_tokens_of_text(call.answer) for call, _ in self.calls)
         images = [image for call, _ in self.calls for image in call.images]
         tiles = sum(map(tiles_of, images))
         same = sum(tiles_of(replace(image, detail="low")) for image in images)
@@ -163,7 +163,7 @@ class _Run:
         return dict(zip(COUNTS, values, strict=True))
 
 
-def tokens_of_text(text: str) -> int:
+def _tokens_of_text(text: str) -> int:
     """Return the tokens of a text by its length."""
     return math.ceil(len(text) / PER_TOKEN)
 
@@ -285,7 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
         text = json.dumps(form) + text
         self.server.calls.append(Call(text, tuple(images), answer, len(body), began, perf_counter()))
         message = {"role": "assistant", "content": answer}
-        counts = {"prompt_tokens": tokens_of_text(text), "completion_tokens": tokens_of_text(answer)}
+        counts = {"prompt_tokens": _tokens_of_text(text), "completion_tokens": _tokens_of_text(answer)}
         reply = {
             "id": "1", "object": "chat.completion", "created": 0, "model": request["model"],
             "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],

@@ -35,7 +35,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the plots and the tables, into the page or beside the figures."""
-    figures = read_figures(options.folder)
+    figures = _read_figures(options.folder)
     beside = options.page.parent if options.page else options.folder
     merged = options.json or (beside / "data" if options.page else beside) / f"{MERGED}.json"
     text = options.page.read_text(encoding="utf-8") if options.page else EMPTY
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     print(f"written: {page}, {merged}")
 
 
-def read_figures(folder: Path) -> dict[str, Any]:
+def _read_figures(folder: Path) -> dict[str, Any]:
     """Return the figures of a folder by the names of its files; raise `BadInput` if there are none."""
     files = [path for path in sorted(folder.glob("*.json")) if path.stem != MERGED]
     if not files:
@@ -103,7 +103,7 @@ def _library_ratios(figures: Figures) -> Iterator[Line]:
             f"{size}; least of {n}",
             f"{last[field]:.1f} ms",
             f"{rows[0]['images']:,} images: {first[field]:.1f} ms",
-            times(last[field] / first[field]),
+            _times(last[field] / first[field]),
         )
     for subject, field in (("opening: time", "open_ms"), ("opening: memory", "open_mb")):
         unit = field.rpartition("_")[2].replace("mb", "MiB")
@@ -113,7 +113,7 @@ def _library_ratios(figures: Figures) -> Iterator[Line]:
             f"{size}; least of {n}",
             f"{last[field]:.1f} {unit}",
             f"the vectors read into memory: {last[read]:,.0f} {unit}",
-            times(last[field] / last[read]),
+            _times(last[field] / last[read]),
         )
 
 
@@ -156,7 +156,7 @@ def _step_ratios(figures: Figures) -> Iterator[Line]:
                 size,
                 f"{factor * ours[field]:.1f} {unit}",
                 f"the whole state at each step: {factor * plain[field]:.1f} {unit}",
-                times(ours[field] / plain[field]),
+                _times(ours[field] / plain[field]),
             )
     ours, plain = (steps["memory"][name][-1] for name in ("ours", "plain"))
     yield (
@@ -164,7 +164,7 @@ def _step_ratios(figures: Figures) -> Iterator[Line]:
         f"{ours['steps']:,} steps",
         f"{ours['anonymous_mb']:.1f} MiB",
         f"the whole state at each step: {plain['anonymous_mb']:.1f} MiB",
-        times(ours["anonymous_mb"] / plain["anonymous_mb"]) if plain["anonymous_mb"] else "–",
+        _times(ours["anonymous_mb"] / plain["anonymous_mb"]) if plain["anonymous_mb"] else "–",
     )
     if "turns" in steps:
         sizes = steps["turns"]["bytes"]
@@ -176,7 +176,7 @@ def _step_ratios(figures: Figures) -> Iterator[Line]:
             f"{len(sizes)} turns, one chat; the last tenth",
             f"{last / 1000:.0f} KB",
             f"the tenth in the middle: {before / 1000:.0f} KB",
-            times(last / before),
+            _times(last / before),
         )
 
 
@@ -188,11 +188,11 @@ def _run_ratios(figures: Figures) -> Iterator[Line]:
                 f"best of {figure['n']}; medians {figure['ratio']['median']:.2f} ×",
                 f"{min(figure['seconds']):.2f} s",
                 f"{figure['reference']}: {min(figure['reference_seconds']):.2f} s",
-                times(figure["ratio"]["best"]),
+                _times(figure["ratio"]["best"]),
             )
 
 
-def formatted(rows: Iterable[Figures], columns: Mapping[str, str]) -> Iterator[Row]:
+def _formatted(rows: Iterable[Figures], columns: Mapping[str, str]) -> Iterator[Row]:
     """Yield a row of a table for each of `rows`; columns are format strings with its keys, by their heads."""
     for row in rows:
         yield {head: text.format_map(row) for head, text in columns.items()}
@@ -200,7 +200,7 @@ def formatted(rows: Iterable[Figures], columns: Mapping[str, str]) -> Iterator[R
 
 def _library(figures: Figures) -> Iterator[Row]:
     rows = figures.get("library", {}).get("sizes", ())
-    yield from formatted(
+    yield from _formatted(
         ({**row, "bytes_each": sum(row["bytes"].values()) / row["images"]} for row in rows),
         {
             "images": "{images:,}",
@@ -219,7 +219,7 @@ def _library(figures: Figures) -> Iterator[Row]:
 
 
 def _search(figures: Figures) -> Iterator[Row]:
-    yield from formatted(
+    yield from _formatted(
         figures.get("search", {}).get("sizes", ()),
         {
             "vectors": "{vectors:,}",
@@ -242,7 +242,7 @@ def _steps(figures: Figures) -> Iterator[Row]:
         | {f"{side}_ms": row[side]["seconds"] * 1000 for side in ("ours", "plain")}
         for row in figures.get("steps", {}).get("steps", ())
     )
-    yield from formatted(
+    yield from _formatted(
         rows,
         {
             "step": "{steps:,}",
@@ -290,7 +290,7 @@ def _limits(figures: Figures) -> Iterator[Row]:
             }
 
 
-def times(ratio: float) -> str:
+def _times(ratio: float) -> str:
     """Format a ratio with three digits."""
     return f"{ratio:.3g} ×"
 

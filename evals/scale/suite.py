@@ -52,25 +52,25 @@ def run(options: argparse.Namespace) -> None:
     if not sizes:
         raise BadInput(f"--most {options.most}: must be at least {min(SIZES):,}")
     names = options.only or list(PLAN)
-    write_figures(options.out / f"{MACHINE}.json", describe_machine())
+    write_figures(options.out / f"{MACHINE}.json", _describe_machine())
     for number, name in enumerate(names, 1):
         words = (*PLAN[name], *(sizes if PLAN[name][-1] == "--sizes" else ()))
         print(f"[{number}/{len(names)}] {' '.join(words)}", file=sys.stderr, flush=True)
         started = time.monotonic()
-        run_one(words, options.out / f"{name}.json")
+        _run_one(words, options.out / f"{name}.json")
         print(f"[{number}/{len(names)}] {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     options.folder = options.out
     page.run(options)
 
 
-def run_one(words: Sequence[str], file: Path) -> None:
+def _run_one(words: Sequence[str], file: Path) -> None:
     """Run a benchmark in a process of its own; raise `PleinairError` if it fails."""
     command = [sys.executable, "-m", "pleinair.evals", "scale", *words, "--json", str(file)]
     if subprocess.run(command).returncode:
         raise PleinairError(f"`{' '.join(command[1:])}` failed.", "The other figures stay; use `--only`.")
 
 
-def describe_machine() -> dict[str, Any]:
+def _describe_machine() -> dict[str, Any]:
     """Return what the figures depend on: processor, memory, load and versions."""
     return {
         "date": date.today().isoformat(),

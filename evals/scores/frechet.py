@@ -68,7 +68,7 @@ def statistics(parts: Iterable[Rows]) -> Statistics:
     return result
 
 
-def distance(first: Statistics, second: Statistics) -> float:
+def _distance(first: Statistics, second: Statistics) -> float:
     """Return the Fréchet distance of two normal distributions (Heusel et al., 2017).
 
     |m - m'|² + tr(C + C' - 2 (C C')^½). The root's trace is that of C^½ C' C^½, which is symmetric, so that
@@ -88,7 +88,7 @@ def distance(first: Statistics, second: Statistics) -> float:
 
 def frechet(generated: Rows, real: Rows) -> float:
     """Return the Fréchet distance of two sets of features [n, dim]; raise `BadInput` under two of either."""
-    return distance(statistics([generated]), statistics([real]))
+    return _distance(statistics([generated]), statistics([real]))
 
 
 def kernel_distance(generated: Rows, real: Rows, seed: int = 0) -> float:
@@ -142,7 +142,7 @@ class FrechetDistance:
         """Return the distance; the note states both numbers of images, on which it depends."""
         generated, real = _sets(items)
         self._features.add([*generated, *real], on_progress)
-        value = distance(*(statistics(self._features.stream(paths)) for paths in (generated, real)))
+        value = _distance(*(statistics(self._features.stream(paths)) for paths in (generated, real)))
         self.note = _note(len(generated), len(real))
         return value
 

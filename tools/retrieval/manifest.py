@@ -65,7 +65,7 @@ class Manifest(Value):
     catalogue: str = Field(pattern=r"^catalogue-[0-9a-f]{16}\.sqlite$")
     words: str = Field(default="", pattern=r"^(words-[0-9a-f]{16})?$")  # folder; "": no caption has a word
     files: dict[str, Check]  # of all of them by path beside the manifest
-    checksum: str  # of `files` and everything above, by `checksum_of`
+    checksum: str  # of `files` and everything above, by `_checksum_of`
     rows: str  # checksum of which row is which image, by `digest_rows`
     library: str  # checksum of the images and their metadata, `Library.digest`
     reading: int = 1
@@ -77,7 +77,7 @@ class Manifest(Value):
         return bool(self.skipped) and self.max_pixels != max_pixels
 
 
-def checksum_of(manifest: Manifest) -> str:
+def _checksum_of(manifest: Manifest) -> str:
     """Return the checksum of all fields of a manifest but itself."""
     return hashlib.sha256(manifest.model_dump_json(exclude={"checksum"}).encode()).hexdigest()
 
@@ -119,7 +119,7 @@ def encoder_of(folder: Path) -> str:
 
 def save_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest with its checksum atomically, which replaces the index."""
-    signed = manifest.model_copy(update={"checksum": checksum_of(manifest)})
+    signed = manifest.model_copy(update={"checksum": _checksum_of(manifest)})
     write_whole(folder / FILE, signed.model_dump_json(indent=1).encode())
 
 
@@ -137,7 +137,7 @@ def load_manifest(folder: Path) -> Manifest:
         manifest = Manifest.model_validate_json(data)
     except ValidationError:
         raise BadInput(f"The manifest in {folder} is damaged.", REBUILD) from None
-    if manifest.checksum != checksum_of(manifest):
+    if manifest.checksum != _checksum_of(manifest):
         raise BadInput(f"The manifest in {folder} has another checksum than it states.", REBUILD)
     return manifest
 

@@ -102,12 +102,12 @@ def _mention_words(rng: random.Random, mention: Mention) -> str:
     adjectives = [rng.choice(SIZE_WORDS[mention.size]), mention.colour]
     if mention.count == 1:
         phrase = " ".join(word for word in (*adjectives, mention.name) if word)
-        return phrase if _is_plural(mention.name) else f"{article(phrase)} {phrase}"
+        return phrase if _is_plural(mention.name) else f"{_article(phrase)} {phrase}"
     words = (rng.choice(COUNTS[mention.count]), *adjectives, plural(mention.name))
     return " ".join(word for word in words if word)
 
 
-def article(phrase: str) -> str:
+def _article(phrase: str) -> str:
     """Return "a" or "an"."""
     return "an" if phrase[0] in "aeiou" else "a"
 

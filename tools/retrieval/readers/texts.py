@@ -29,11 +29,11 @@ def decode(data: bytes) -> str:
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError:
-            text = "\n".join(decode_line(line) for line in data.split(b"\n"))
+            text = "\n".join(_decode_line(line) for line in data.split(b"\n"))
     return text.replace("\r\n", "\n")
 
 
-def decode_line(line: bytes) -> str:
+def _decode_line(line: bytes) -> str:
     """Return a text as UTF-8, else Windows-1252; what is neither has U+FFFD in place of its bytes."""
     try:
         return line.decode("utf-8")

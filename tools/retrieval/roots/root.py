@@ -64,11 +64,11 @@ class Containers:
 
     def stamp(self, path: str, place: str) -> Stamp | None:
         """Return the stamp of the container of an image."""
-        return self._root.stamp(container_path(path, place))
+        return self._root.stamp(_container_path(path, place))
 
     def read(self, path: str, place: str, limit: int) -> bytes:
         """Return the first bytes of an image, at most `limit`; raise `OSError` if it cannot be read."""
-        container, inner = container_path(path, place), place.partition(":")[2]
+        container, inner = _container_path(path, place), place.partition(":")[2]
         stamp = self._root.stamp(container)
         if stamp is None:
             raise FileNotFoundError(container)
@@ -153,7 +153,7 @@ class Contents:
         if path not in self.stored:
             return self.root.stamp(path)
         place, size = self.stored[path]
-        return size, self.stamps[container_path(path, place)][1]
+        return size, self.stamps[_container_path(path, place)][1]
 
     def read(self, path: str, limit: int) -> bytes:
         """Return the first bytes of a file, at most `limit`; raise `OSError` if it cannot be read."""
@@ -205,7 +205,7 @@ class Contents:
             yield Fault("cannot be read")
 
 
-def container_path(path: str, place: str) -> str:
+def _container_path(path: str, place: str) -> str:
     """Return the path of the container of an image at a place."""
     return path[: int(place.partition(":")[0])]
 

@@ -24,10 +24,10 @@ def train(run: Run) -> None:
         [np.asarray(render(draw_item(training_rng(4_000_000_000 + i), i % 3).scene)) for i in range(IMAGES)]
     )
     train_decoder(run, "decoder", load_patch_map(run.work), images)
-    run.say(f"held-out error {error(run):.2f} / 255")
+    run.say(f"held-out error {_error(run):.2f} / 255")
 
 
-def error(run: Run) -> float:
+def _error(run: Run) -> float:
     """Return the mean absolute error on 60 held-out scenes, in 1/255."""
     patch_map = load_patch_map(run.work)
     model = load_decoder(run, "decoder", patch_map)
