@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the benchmark."""
     parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 100_000, 350_000])
     parser.add_argument("--seed", type=int, default=0, help="of the vectors; the queries' is one more")
-    parser.add_argument("--repeats", type=int, default=3, help="of each time, of which the best counts")
+    parser.add_argument("--repeats", type=int, default=6, help="of each time, of which the best counts")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -119,7 +119,7 @@ def _measure(size: int, seed: int, repeats: int) -> dict[str, Any]:
 
         times = [
             _best(lambda: [flat.search(query[None], K) for query in queries[:4]], 4),
-            _best(lambda: [find_nearest(index, query[None], K) for query in queries[:BATCH]], BATCH),
+            _best(lambda: [find_nearest(index, query[None], K) for query in queries], _QUERIES),
             _best(lambda: flat.search(queries[:BATCH], K), 1),
             _best(lambda: [find_nearest(index, part, K) for part in np.split(queries, 8)], 8),
             _best(lambda: [filtered_flat(query[None]) for query in queries[:4]], 4),

@@ -3,11 +3,11 @@
 A code stands for 5 numbers of a vector that is rotated at random, so that each code has an equal part of it.
 FAISS compares codes some fifty times as fast as vectors; what they choose is compared exactly.
 
-How many candidates are needed depends on the query: 200 suffice for the ten best where these stand out, and
+How many candidates are needed depends on the query: 120 suffice for the ten best where these stand out, and
 in a dense cluster 10,000 may not. So of each query it is estimated, from its candidates alone, how many of
 the ten best are not among them. While that is more than 3 in 1,000, first the other half of the candidates is
-compared, then eight times as many are searched for, and at last all vectors are compared. Hits after the ten
-best, which fusion by ranks asks for, are the best of the same candidates.
+compared, then five times as many are searched for, twice at most, and at last all vectors are compared. Hits
+after the ten best, which fusion by ranks asks for, are the best of the same candidates.
 
 The estimate: products are a line of the codes' scores plus normal noise, and below the last candidate the
 scores go on as many times denser as they became within the second half of the candidates (exponentially; in
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.int64]
 
-FACTORS = (40, 320, 1280)
+FACTORS = (24, 120, 600)
 MOST_MISSING = 0.003  # estimated share of the hits that may be missing
 _CODED = 5  # numbers that a code represents
 _CERTAIN = 10  # hits of which hardly any may be missing
 _LEAST_RATIO = 4  # candidates a hit, of those after them too
-_LEAST_CANDIDATES = 400  # from half as many on the estimate is reliable
+_LEAST_CANDIDATES = 240  # from half as many on the estimate is reliable
 _MOST_CANDIDATES = 0.05  # of all vectors; with more exact search is about as fast
 _LEAST_SLOPE = 0.1
 _NOISE = 1.2  # of the products, to that of the candidates: what the codes leave out differs among clusters
@@ -126,9 +126,9 @@ class _Search:
 
     def _keep(self, places: Rows, scores: Vectors, candidates: Rows, products: Vectors) -> list[int]:
         """Set the best of the candidates that were compared; return which of the queries may miss hits."""
-        best, self.rows[places] = best_of(products, candidates, self._k)
-        self.scores[places] = best
-        missing = _missing(scores[:, : products.shape[1]], products, best[:, self._certain - 1])
+        best = best_of(products, candidates, self._k)
+        self._set(places, *best)
+        missing = _missing(scores[:, : products.shape[1]], products, best[0][:, self._certain - 1])
         return [n for n, number in enumerate(missing) if number > MOST_MISSING * self._certain]
 
     def exactly(self, places: Rows) -> None:
@@ -137,7 +137,13 @@ class _Search:
             found = search_rows(self._exact, self._queries[places], self._k, self._selection.rows)
         else:
             found = self._exact.search(self._queries[places], self._k)
-        self.scores[places], self.rows[places] = found
+        self._set(places, *found)
+
+    def _set(self, places: Rows, scores: Vectors, rows: Rows) -> None:
+        if len(places) == len(self._queries):
+            self.scores, self.rows = scores, rows
+        else:
+            self.scores[places], self.rows[places] = scores, rows
 
 
 def _selected(
