@@ -45,6 +45,7 @@ REMEDY = "Run `pip install 'pleinair[otel]'`."
 CHECK = "Check that a collector takes OTLP over HTTP there; a key goes into OTEL_EXPORTER_OTLP_HEADERS."
 _EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 _LOGGERS = (_EXPORTER, "opentelemetry.exporter.otlp.common.http")
+_WARNING = threading.Lock()  # taken by the first warning of a program, and never released
 log = logging.getLogger(__name__)
 
 
@@ -213,15 +214,9 @@ def finish_sending(seconds: float = EXIT_WAIT) -> None:
         _warn(waiting.run_id, "it does not answer")
 
 
-@cache
-def _warned() -> threading.Event:
-    return threading.Event()
-
-
 def _warn(run_id: str, reason: str) -> None:
     """Log that a trace was not sent, once in a program."""
-    if not _warned().is_set():
-        _warned().set()
+    if _WARNING.acquire(blocking=False):
         log.warning(
             "The trace of run %s was not sent to the collector (%s). The run is not affected; "
             "`pleinair trace export %s --otlp` sends it.",
