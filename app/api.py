@@ -13,9 +13,10 @@ from typing_extensions import Unpack
 
 from pleinair.app.models.pins import require_pins
 from pleinair.app.parts import OwnParts, has_parts, require_parts, split_parts, with_parts
-from pleinair.app.paths import Paths, places
+from pleinair.app.paths import Paths
 from pleinair.app.runs.ahead import Ahead, split_runs
 from pleinair.app.runs.at_once import results_of
+from pleinair.app.runs.by_workers import await_workers, client_here, deliver_here
 from pleinair.app.runs.edits import fit_base, read_base, require_edits
 from pleinair.app.runs.events import OnEvent, has_image
 from pleinair.app.runs.prompts import request_from
@@ -32,7 +33,15 @@ from pleinair.app.runs.request import (
 )
 from pleinair.app.runs.store import Busy, Finished, Run, Runs, Waiting, no_question
 from pleinair.app.runs.tables import OPEN
-from pleinair.app.settings import OnPreview, Renamed, checked_overrides, license_setting, load
+from pleinair.app.settings import (
+    OnPreview,
+    Renamed,
+    checked_overrides,
+    home_of,
+    license_setting,
+    load,
+    require_shared,
+)
 from pleinair.tools.prompt_options import check_placeholders
 from pleinair.tools.registry import did_you_mean
 from pleinair.tools.retrieval.licenses import Licenses
@@ -128,8 +137,14 @@ def submit_images(prompt: str, *, num_images: int | None = 1, **options: Unpack[
 
     With `num_images` None the number in the prompt counts.
     """
-    request = _stored_request(prompt, num_images, options)
-    return run_table().add_group(request.rows(), request.idempotency_key)
+    request, parts = _stored_request(prompt, num_images, options), split_parts(options)
+    client = client_here() if _is_for_workers(parts) else None
+    return run_table().add_group(request.rows(), request.idempotency_key, client=client)
+
+
+def _is_for_workers(parts: OwnParts) -> bool:
+    """Return whether workers execute the runs of this machine; those with parts of a program do so here."""
+    return not parts and load(untrusted="ignore").cluster.workers
 
 
 def enqueue(
@@ -191,8 +206,10 @@ def _require_executable(request: DrawRequest, parts: OwnParts) -> None:
     from pleinair.app.models.ready import require_ready
 
     require_pins(request.settings)
-    require_ready(request.settings)
+    if not _is_for_workers(parts):
+        require_ready(request.settings)
     require_parts(request.settings, parts)
+    home().require_objects()
 
 
 def _request(
@@ -214,7 +231,7 @@ def _request(
     for name in ImageOptions.model_fields:
         if (value := fields.pop(name, None)) is not None:
             overrides[f"image.{name}"] = value
-    settings = with_parts(load(fields.pop("profile", None), overrides), parts, overrides)
+    settings = with_parts(require_shared(load(fields.pop("profile", None), overrides)), parts, overrides)
     explicit = [name for name in ImageOptions.model_fields if f"image.{name}" in overrides]
     request = request_from(prompt, num_images=num_images, settings=settings, explicit=explicit, **fields)
     if is_edit:
@@ -277,20 +294,28 @@ def finish(
 ) -> Result:
     """Work on a run until it ends, or read one that has ended.
 
-    Runs of one request that are finished one after the other share forward passes by `ahead`. A run that
-    was submitted with `parts` needs them again. Raises `Busy`, `Released` once `stop` is set, after which the
+    Where the setting `cluster.workers` is on, workers execute it and this call waits for them. Runs of one
+    request that are finished one after the other share forward passes by `ahead`. A run that was submitted
+    with `parts` needs them again. Raises `Busy`, `Released` once `stop` is set, after which the
     next call goes on, and `BadInput` for parts that are missing or not those of the run.
     """
     from pleinair.app.runs.results import result_of
     from pleinair.app.runs.runner import perform
 
-    runs = run_table()
-    if run.status in OPEN or (reopen and run.status == "failed"):
-        with suppress(Finished, Waiting):  # another process has just worked on it
+    runs, places = run_table(), home()
+    with suppress(Finished, Waiting):  # another process has just worked on it
+        if run.status not in OPEN and not (reopen and run.status == "failed"):
+            pass
+        elif _is_for_workers(parts):
+            await_workers(runs, run, places, on_event, reopen=reopen, stop=stop)
+        else:
             perform(
-                runs, run, home(), on_event, on_preview, reopen=reopen, stop=stop, parts=parts, ahead=ahead
+                runs, run, places, on_event, on_preview, reopen=reopen, stop=stop, parts=parts, ahead=ahead
             )
-    return result_of(runs.get(run.id))
+    ended = runs.get(run.id)
+    if places.database:
+        deliver_here(ended, places)
+    return result_of(ended)
 
 
 def resume(run_id: str, on_event: OnEvent | None = None, **parts: Unpack[OwnParts]) -> Result:
@@ -307,7 +332,7 @@ def answer(
     run_id: str,
     approval: Mapping[str, Any] | bool = True,
     *,
-    input_images: Mapping[str, str | Path] | None = None,
+    input_images: Mapping[str, str | Path | bytes] | None = None,
     question: str = "",
     client: str | None = None,
 ) -> Run:
@@ -317,7 +342,7 @@ def answer(
         run_id: of the run.
         approval: True approves, False stops the run with the images so far; or fields of `Approval`, such as
             {"vetoes": [id], "hits": {concept: id}}.
-        input_images: files of your own that are to show concepts, by the concept.
+        input_images: files of your own, or their bytes, that are to show concepts, by the concept.
         question: `key` of the question that is answered; the one for which the run waits by default.
         client: in whose name a worker executes the rest of a run that was not queued for workers; one with
             parts of a program waits for that.
@@ -337,7 +362,7 @@ def answer(
     given = [*checked.given]
     for name, (file, image) in images.items():
         (picture,) = store_input_images([image], home())
-        given.append(input_reference(name, picture, Path(file).name))
+        given.append(input_reference(name, picture, "image" if isinstance(file, bytes) else Path(file).name))
     fields = checked.model_dump(mode="json", exclude={"before"}) | {"given": given}
     checked = read_approval(fields, run.question)
     require_input_images([reference.picture for reference in checked.given], home())
@@ -369,8 +394,11 @@ def accept(run_id: str) -> Run:
 
 def _end(run_id: str, request: Callable[[str], Run]) -> Run:
     """Request the end of a run and carry it out, unless a process works on the run."""
+    from pleinair.app.runs.runner import perform
+
     try:
-        finish(request(run_id))
+        with suppress(Finished, Waiting):
+            perform(run_table(), request(run_id), home())
     except Busy:  # its holder stops, unless it has only just claimed the run
         request(run_id)
     return run_table().get(run_id)
@@ -399,4 +427,4 @@ def run_table() -> Runs:
 
 def home() -> Paths:
     """Return the configured home."""
-    return places(load(untrusted="ignore").paths.home)
+    return home_of(load(untrusted="ignore"))

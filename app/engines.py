@@ -12,14 +12,22 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 
 from pleinair.agent.context import Context
-from pleinair.app.libraries import OnProgress, fresh_index, is_replaced, open_library
+from pleinair.app.libraries import (
+    OnProgress,
+    fetch_published,
+    is_replaced,
+    library_of,
+    open_index,
+    open_library,
+)
 from pleinair.app.models.pins import HUB_GENERATORS
 from pleinair.app.parts import NO_PARTS, PROGRAM, Parts, declared, has_own_retriever
 from pleinair.app.paths import Paths
-from pleinair.app.settings import POCKET, BackendChoice, Settings
+from pleinair.app.settings import POCKET, BackendChoice, Settings, load
 from pleinair.tools import registry
 from pleinair.tools.arguments import checked, declare
 from pleinair.tools.callbacks import no_callback
+from pleinair.tools.cluster.ray_serve import RayEncoder, RayGenerator, ReplicaOptions, app_name
 from pleinair.tools.crossmodal import require_adaptor
 from pleinair.tools.generate import check_options
 from pleinair.tools.http.support import SUPPORT
@@ -135,7 +143,7 @@ def check(settings: Settings) -> None:
     """Raise `BadInput` for unusable backends, arguments or libraries; builds nothing and writes nothing."""
     from pleinair.tools.retrieval.roots.opening import WANTED, addresses_of
 
-    devices_of(settings)
+    _check_devices(settings)
     for kind, choice in backend_choices(settings).items():
         if kind == "generator" and settings.image != ImageOptions():
             check_options(settings.image, declared_capabilities(settings))
@@ -154,6 +162,16 @@ def check(settings: Settings) -> None:
         if reader not in (readers := names("reader")):
             hint = did_you_mean(reader, readers)
             raise BadInput(f"library.readers = {reader!r}: unknown; accepted: {', '.join(readers)}.{hint}")
+
+
+def _check_devices(settings: Settings) -> None:
+    if devices_of(settings) and settings.ray_serve.generator:
+        devices = settings.generator.arguments["devices"]
+        raise BadInput(
+            f"generator.devices = {devices!r}: not for a generator that Ray Serve holds",
+            "Leave it out; ray_serve.generator.max_replicas is the number of images at a time.",
+            field="generator.devices",
+        )
 
 
 def declared_capabilities(settings: Settings) -> Capabilities:
@@ -203,9 +221,11 @@ def import_libraries(settings: Settings, graph: str) -> None:
         for kind, choice in backend_choices(settings).items():
             if choice.backend != PROGRAM:
                 registry.resolve(kind, choice.backend)
-        if settings.generator.backend in HUB_GENERATORS and not has_process(settings):
+        is_here = not (has_process(settings) or settings.ray_serve.generator)
+        if settings.generator.backend in HUB_GENERATORS and is_here:
             getattr(import_module("diffusers"), str(settings.generator.arguments.get("pipeline")), None)
-        if settings.encoder.backend == "open_clip" and not settings.worker.encoder:
+        is_here = not (settings.worker.encoder or settings.ray_serve.encoder)
+        if settings.encoder.backend == "open_clip" and is_here:
             import_module("open_clip")
         import_module("faiss")
 
@@ -250,10 +270,12 @@ def on_device(settings: Settings, device: str) -> Settings:
 
 
 def build_generator(settings: Settings) -> Generator:
-    """Return the generator, or the worker that runs it in its own process, as one of several devices has.
+    """Return the generator, that of Ray Serve, or the worker that runs it in its own process.
 
     Settings that name several devices get the worker of the first, unless `on_device` has chosen another.
     """
+    if served := settings.ray_serve.generator:
+        return cast(Generator, _served("generator", settings.generator, served))
     devices = devices_of(settings)
     if devices and settings.generator.arguments.get("device") not in devices:
         settings = on_device(settings, devices[0])
@@ -288,14 +310,47 @@ def sampling_capabilities(settings: Settings) -> Capabilities:
 
 
 def build_encoder(settings: Settings) -> Encoder:
-    """Return the encoder, or the worker that runs it in its own process."""
+    """Return the encoder, that of Ray Serve, or the worker that runs it in its own process."""
+    if served := settings.ray_serve.encoder:
+        return cast(Encoder, _served("encoder", settings.encoder, served))
     grace = settings.worker.grace if settings.worker.encoder else None
     return cast(Encoder, build_backend("encoder", settings.encoder, grace))
 
 
 def with_second(settings: Settings, second: BackendChoice) -> Settings:
-    """Return the settings with the second encoder in place of the first."""
-    return settings.model_copy(update={"encoder": second})
+    """Return the settings with the second encoder in place of the first, also in Ray Serve."""
+    ray_serve = settings.ray_serve
+    if served := ray_serve.encoder:
+        other = served.model_copy(update={"app": f"{app_name('encoder', served)}-second"})
+        ray_serve = ray_serve.model_copy(update={"encoder": other})
+    return settings.model_copy(update={"encoder": second, "ray_serve": ray_serve})
+
+
+def _served(kind: Kind, choice: BackendChoice, options: ReplicaOptions) -> RayGenerator | RayEncoder:
+    """Return the part that Ray Serve holds on this machine's cluster; nothing is connected yet."""
+    make = RayGenerator if kind == "generator" else RayEncoder
+    address = load(untrusted="ignore").cluster.ray  # a run cannot choose it
+    return _served_once(
+        make, choice.backend, json.dumps(choice.arguments), address, app_name(make.kind, options)
+    )
+
+
+@lru_cache(maxsize=64)
+def _served_once(
+    make: type[RayGenerator | RayEncoder], backend: str, arguments: str, address: str, app: str
+) -> RayGenerator | RayEncoder:
+    checked(make.kind, backend, json.loads(arguments))
+    return make(backend, json.loads(arguments), address, app)
+
+
+def require_published(settings: Settings, places: Paths) -> None:
+    """Raise `BadInput` for a shared library that is not published under each encoder; fetch what is.
+
+    Raise `DatabaseAway` if that cannot be found out.
+    """
+    second = settings.retrieval.second
+    for each in (settings, with_second(settings, second)) if second else (settings,):
+        fetch_published(each, places)
 
 
 def encoder_training(settings: Settings) -> Training | None:
@@ -387,15 +442,14 @@ def _dense_retriever(
 ) -> IndexRetriever:
     """Open the library, with an index of its images under the encoder."""
     from pleinair.tools.retrieval.dense import IndexRetriever
-    from pleinair.tools.retrieval.library import Library
 
     library = opened() if opened else open_library(settings, places, on_index)
     encoder = started(build_encoder(settings), on_index)
     if (training := training_of(encoder)) and not training.is_free:
         require_generator(training, sampling_capabilities(settings), settings.image.negative_prompt or "")
-    index = fresh_index(settings, places, library, encoder, on_index)
+    index = open_index(settings, places, library, encoder, on_index)
     if is_replaced(library, index):
-        library = Library.of_catalogue(index.catalogue, places.cache / "libraries")
+        library = library_of(index.catalogue, settings, places)
     index.gpu_memory = settings.retrieval.gpu_memory
     return IndexRetriever(library, index, encoder, places.cache / "texts.sqlite")
 

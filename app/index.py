@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from pleinair.app.engines import Watch, build_encoder, check
-from pleinair.app.libraries import OnProgress, fresh_index, index_fault, index_folder, read_library
-from pleinair.app.paths import Paths, places
-from pleinair.app.settings import POCKET, Settings
+from pleinair.app.engines import Watch, build_encoder, check, with_second
+from pleinair.app.libraries import OnProgress, build_folder, fresh_index, index_fault, read_library
+from pleinair.app.paths import Paths
+from pleinair.app.settings import POCKET, Settings, home_of
 from pleinair.app.texts import counted
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.data_sets.recognise import layouts_of
+from pleinair.tools.retrieval.compose import AUTO
 from pleinair.tools.retrieval.library import Library, raw_files
 from pleinair.tools.retrieval.walk import RAW
 from pleinair.tools.storage.files import checked_path
-from pleinair.tools.types import Encoder
+from pleinair.tools.storage.postgres import without_password
+from pleinair.tools.types import BadInput, Encoder
 
 if TYPE_CHECKING:
+    from pleinair.tools.retrieval.build import Embed
     from pleinair.tools.retrieval.calibrate import Calibration
     from pleinair.tools.retrieval.index import Index
     from pleinair.tools.retrieval.readers.folder import Problem
@@ -49,7 +52,7 @@ def bring_up_to_date(
 
     `watch` shows the progress of each part; no line comes meanwhile. With `calibrated` also calibrate the
     thresholds by the captions, without setting one; with `every_problem` list all that are recorded; vectors
-    in shards in the folders `merge` are not computed again. Raises
+    in shards in the folders `merge` are not computed again. A shared library is published. Raises
     `BadInput` if no image is usable, no caption for a suggestion, or shards do not fit, `PleinairError` if
     the disk is full.
     """
@@ -57,27 +60,72 @@ def bring_up_to_date(
     from pleinair.tools.retrieval.dense import IndexRetriever
 
     check(settings)
-    home = places(settings.paths.home)
-    unusable = index_fault(settings, home)
+    home = home_of(settings)
+    unusable, embed = index_fault(build_folder(settings, home)), _embedding_of(settings)
     library, encoder = _open(settings, home, watch)
     joined = None
     if merge:
         joined, lines = _joined(settings, home, library, encoder, merge)
         yield from lines
     with watch("Indexing images") as on_index:
-        index = fresh_index(settings, home, library, encoder, on_index, joined)
+        index = fresh_index(settings, home, library, encoder, on_index, joined, embed)
     if unusable:
         yield f"The index was built anew. {unusable}"
     are = "is" if len(index) == 1 else "are"
     others = f"; {len(index.skipped)} cannot be used" if index.skipped else ""
     yield f"{counted(len(index), 'image')} of {library.title} {are} indexed under {encoder.id}{others}"
     yield from _describe(library)
-    yield from _of_data_sets(library)
     yield from _problems(library, index, every_problem)
     if calibrated:
         dense = IndexRetriever(library, index, encoder, home.cache / "texts.sqlite")
         calibration, _ = store_threshold(dense)
         yield from _of_thresholds(calibration)
+    yield from _publish(settings, home, library, encoder, index, watch)
+
+
+def _publish(
+    settings: Settings, home: Paths, library: Library, encoder: Encoder, index: Index, watch: Watch
+) -> Iterator[str]:
+    """Publish the index of a shared library with its threshold, and that of a second encoder."""
+    from pleinair.tools.retrieval.calibrate import open_threshold
+    from pleinair.tools.retrieval.dense import IndexRetriever
+    from pleinair.tools.retrieval.publication import publish
+
+    if not home.vectors:
+        return
+    indexes = {build_folder(settings, home).name: index}
+    if settings.retrieval.threshold == AUTO:
+        with suppress(BadInput):  # of a library with too few captions, which a run reports
+            open_threshold(IndexRetriever(library, index, encoder, home.cache / "texts.sqlite"))
+    if settings.retrieval.second:
+        second = with_second(settings, settings.retrieval.second)
+        with watch("Indexing images by the second encoder") as on_index:
+            name = build_folder(second, home).name
+            indexes[name] = fresh_index(
+                second, home, library, build_encoder(second), on_index, embed=_embedding_of(second)
+            )
+    for name, each in indexes.items():
+        with watch("Publishing vectors") as on_progress:
+            approximate = settings.cluster.hnsw
+            publication = publish(home.vectors, name, each, approximate=approximate, on_progress=on_progress)
+        where = without_password(home.vectors)
+        yield f"{counted(publication.images, 'vector')} of {each.manifest.encoder} are published in {where}"
+
+
+def _embedding_of(settings: Settings) -> Embed | None:
+    """Return what computes vectors on the cluster of the settings, None where they have none.
+
+    Raise `BadInput` if no cluster answers.
+    """
+    cluster = settings.cluster
+    if not cluster.ray:
+        return None
+    from pleinair.tools.cluster.ray_data import EncoderChoice, RayEmbedding
+    from pleinair.tools.cluster.ray_link import require_cluster
+
+    require_cluster(cluster.ray)
+    encoder = EncoderChoice(settings.encoder.backend, settings.encoder.arguments)
+    return RayEmbedding(cluster.ray, encoder, cluster.index_actors, cluster.index_cpus, cluster.index_gpus)
 
 
 def verify_index(settings: Settings, watch: Watch = unwatched) -> Iterator[str]:
@@ -88,7 +136,7 @@ def verify_index(settings: Settings, watch: Watch = unwatched) -> Iterator[str]:
     from pleinair.tools.retrieval.manifest import load_manifest, verify_files
 
     check(settings)
-    folder = index_folder(settings, places(settings.paths.home))
+    folder = build_folder(settings, home_of(settings))
     with watch("Comparing the index with its checksums") as on_progress:
         size = verify_files(folder, on_progress)
     manifest = load_manifest(folder)
@@ -130,8 +178,8 @@ def embed_shard(
 
     share = Share.parse(shard)
     check(settings)
-    home = places(settings.paths.home)
-    index = index_folder(settings, home)
+    home = home_of(settings)
+    index = build_folder(settings, home)
     folder = index / SHARES if out is None else checked_path(out, "--out").absolute()
     library, encoder = _open(settings, home, watch)
     with watch(f"Embedding shard {share}") as on_index:
@@ -155,7 +203,7 @@ def _joined(
     lines = [f"{path} is damaged and left out" for path in damaged[:SHOWN]]
     if (more := len(damaged) - SHOWN) > 0:
         lines.append(f"and {more} more damaged shards")
-    stored = stored_vectors(library, encoder, index_folder(settings, home), joined)
+    stored = stored_vectors(library, encoder, build_folder(settings, home), joined)
     total = len(library.items)
     done = sum(stored.has(item) for item in library.items.values())
     rest = f"; embedding the other {total - done}" if done < total else ""
@@ -192,6 +240,7 @@ def _describe(library: Library) -> Iterator[str]:
         yield f"{counted(sum(others.values()), 'file')} of other kinds left out: {_some(others)}"
     if raw := raw_files(library):
         yield f"{counted(raw, 'file')} in raw formats of cameras cannot be read: export them as JPEG"
+    yield from _of_data_sets(library)
 
 
 def _problems(library: Library, index: Index, every: bool) -> Iterator[str]:

@@ -24,7 +24,9 @@ from platformdirs import user_config_path
 from pydantic import AfterValidator, Field, ValidationError, WrapValidator
 
 from pleinair.agent.repairs.leaks import LeakOptions
+from pleinair.app.cluster import ClusterOptions
 from pleinair.app.models.pins import pinned_layer
+from pleinair.app.paths import Paths, places
 from pleinair.app.toml.trees import (
     MAX_KEY,
     Tree,
@@ -39,6 +41,7 @@ from pleinair.app.toml.trees import (
 )
 from pleinair.app.toml.trust import FILE, VARIABLE, Untrusted, trusted_part
 from pleinair.tools.arguments import check_leaves, explain
+from pleinair.tools.cluster.ray_serve import ServeOptions
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.images.crops import CropOptions
@@ -211,6 +214,32 @@ class Settings(Value):
     tracing: TracingOptions = Field(
         default=TracingOptions(), exclude_if=lambda options: options == TracingOptions()
     )
+    ray_serve: ServeOptions = Field(
+        default=ServeOptions(), exclude_if=lambda options: options == ServeOptions()
+    )
+    cluster: ClusterOptions = Field(
+        default=ClusterOptions(), exclude_if=lambda options: options == ClusterOptions()
+    )
+
+
+def home_of(settings: Settings) -> Paths:
+    """Return where runs are by these settings."""
+    shared = settings.cluster
+    return places(settings.paths.home, shared.database, shared.objects, shared.vectors_url)
+
+
+def require_shared(settings: Settings) -> Settings:
+    """Return settings of a request; raise `BadInput` if they have another cluster than all runs here."""
+    own = load(untrusted="ignore").cluster
+    for key in type(own).model_fields:
+        wanted, shared = getattr(settings.cluster, key), getattr(own, key)
+        if wanted != shared:
+            raise BadInput(
+                f"cluster.{key} = {wanted!r}: the runs of this machine have {shared!r}; accepted: that one",
+                f"Set PLEINAIR_CLUSTER__{key.upper()}, or PLEINAIR_PROFILE for a profile that has it, or "
+                f"write either into {user_config_path('pleinair') / FILE}; no single request can choose it.",
+            )
+    return settings
 
 
 def renamed(tree: Tree) -> tuple[Tree, list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pleinair.evals import data_sets
 from pleinair.evals.cases import make_cases
-from pleinair.evals.experiments import attribution, first_event, heap, overhead, serving
+from pleinair.evals.experiments import attribution, first_event, heap, overhead, server_lists, serving
 from pleinair.evals.papers import run as papers
 from pleinair.evals.report import plain, plot, plot_examples, summarise, write_markdown, write_report
 from pleinair.evals.reproduce import command as reproduce
@@ -43,7 +43,7 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     pocket.add_argument("--json", type=Path, default=Path("reports/pocket.json"), help="file for the figures")
     pocket.add_argument("--out", type=Path, default=Path("reports"), help="folder for report and plots")
     pocket.set_defaults(run=_run_pocket)
-    for module in (overhead, first_event, serving, heap, attribution):
+    for module in (overhead, first_event, serving, heap, attribution, server_lists):
         module.add(commands)
     data_sets.add(commands)
     papers.add(commands)

@@ -90,9 +90,11 @@ def hasty() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def unknown_servers() -> Iterator[None]:
-    """Forget what servers support after each test; the next one may get their ports."""
+    """Forget what servers support, and which are down, after each test; the next one may get their ports."""
     yield
     SUPPORT.forget()
+    if servers := sys.modules.get("pleinair.tools.http.servers"):
+        servers.forget()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
 from functools import cache
-from typing import Annotated, Any, TypeVar, get_type_hints
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, get_args, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUndefinedAnnotation, PydanticUserError
@@ -27,7 +28,8 @@ from pleinair.tools.types import BadInput
 
 _SECRET = re.compile(r"(^|[_-])(api_?key|key|secret|password|token)$", re.IGNORECASE)
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_CREDENTIALS = re.compile(r"://[^/\s]*@")
+# a user of Postgres is no secret, but a token can be the user of any other URL
+_CREDENTIALS = re.compile(r"://[^/\s]*:[^/\s]*@|(?<!postgresql)(?<!postgres)://[^/\s]*@")
 _Model = TypeVar("_Model", bound=BaseModel)
 _REQUIREMENTS = {  # by pydantic's type of the error, with the names of its context
     **dict.fromkeys(
@@ -178,12 +180,18 @@ def explain(error: ErrorDetails, model: type[BaseModel] | None = None) -> str:
         return _requirement(error)
     *tables, key = map(str, error["loc"])
     for table in tables:
-        inner = model.model_fields[table].annotation
+        inner = model_of(model.model_fields[table].annotation)
         if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
             return "unknown key"
         model = inner
     accepted = list(model.model_fields)
     return f"unknown key; accepted: {', '.join(accepted)}.{registry.did_you_mean(key, accepted)}"
+
+
+def model_of(annotation: Any) -> Any:
+    """Return the type of a table that may be left out, `T` of `T | None`; any other annotation as it is."""
+    choices = [choice for choice in get_args(annotation) if choice is not NoneType]
+    return choices[0] if isinstance(annotation, UnionType) and len(choices) == 1 else annotation
 
 
 def _requirement(error: ErrorDetails) -> str:

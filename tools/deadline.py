@@ -71,7 +71,7 @@ def check_deadline() -> None:
 
 @contextmanager
 def holding(lock: _Lock) -> Iterator[None]:
-    """Hold a lock for the block; raise `OutOfTime` if the deadline comes first."""
+    """Acquire a lock for the block; raise `OutOfTime` if the deadline comes first."""
     while not lock.acquire(timeout=_POLL):
         check_deadline()
     try:

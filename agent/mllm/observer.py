@@ -27,8 +27,8 @@ class RequestObserver(BaseCallbackHandler):
     LangChain's own callbacks have one request for a call, before it is brought into the form that is sent.
     """
 
-    def on_request(self, payload: Mapping[str, Any], *, run_id: UUID) -> None:
-        """Receive the body of a request."""
+    def on_request(self, payload: Mapping[str, Any], *, run_id: UUID, server: str = "") -> None:
+        """Receive the body of a request, and the base URL of the server that it goes to."""
 
     def on_reply(self, reply: AIMessage, *, run_id: UUID) -> None:
         """Receive the reply to the last request, before it is checked."""
@@ -52,13 +52,13 @@ class Watch:
         observers = [handler for handler in handlers if isinstance(handler, RequestObserver)]
         return cls(observers, getattr(manager, "run_id", cls.run_id), key)
 
-    def request(self, payload: Mapping[str, Any]) -> None:
-        """Report the body of a request."""
+    def request(self, payload: Mapping[str, Any], server: str) -> None:
+        """Report the body of a request to a server."""
         if self.observers:
             body = {name: value for name, value in payload.items() if name not in _NOT_OF_THE_BODY}
             clean = _without(body, self.key)
             for observer in self.observers:
-                observer.on_request(clean, run_id=self.run_id)
+                observer.on_request(clean, run_id=self.run_id, server=server)
 
     def reply(self, message: AIMessage) -> None:
         """Report a reply."""

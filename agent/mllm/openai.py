@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from langchain_core.messages import AIMessage
@@ -35,10 +34,11 @@ from pleinair.agent.mllm.request import (
 from pleinair.tools.arguments import check_values
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.errors import BadReply, CutOff, EmptyAnswer, Filtered
-from pleinair.tools.http.addresses import OFFICIAL, base_address, is_here
+from pleinair.tools.http.addresses import OFFICIAL, base_addresses, is_here
 from pleinair.tools.http.openai_api import NO_KEY, Server, TooLong, failure_of, greet, no_images
 from pleinair.tools.http.prices import Price, price_of
 from pleinair.tools.http.retry import CallFailure, Failures, RetryPolicy
+from pleinair.tools.http.servers import ServerList
 from pleinair.tools.http.support import Answers, Request, Support, describe
 from pleinair.tools.http.transport import http_client
 from pleinair.tools.mllm.ask import UNPRINTABLE, ask, cached_tokens, human_message, read_answer
@@ -59,14 +59,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def _price(server: Server, own_prices: Mapping[str, Any]) -> Price | None:
-    """Return the price of the model; log a warning where none is known and the server is another machine."""
-    price = price_of(server.model, own_prices)
-    if price is None and not is_here(server.url):
+def _price(servers: Sequence[Server], own_prices: Mapping[str, Any]) -> Price | None:
+    """Return the price of the model; log a warning where none is known and a server is another machine."""
+    price = price_of(servers[0].model, own_prices)
+    if price is None and not all(is_here(server.url) for server in servers):
         log.warning(
             "No price is known for %r: its calls count as 0 USD, and `budget.usd` cannot stop them. Write it "
             "under [mllm.prices].",
-            server.model,
+            servers[0].model,
         )
     return price
 
@@ -87,7 +87,7 @@ _SMALLER_SIDE = 2  # by this an image's side is divided when the request is too 
 
 def chat(
     model: Annotated[str, Field(pattern=r"\S")],  # the server's name of the model
-    base_url: str = "",  # up to /v1; by default OPENAI_BASE_URL, else OpenAI's
+    base_url: str | tuple[str, ...] = "",  # up to /v1, or a list; by default OPENAI_BASE_URL, else OpenAI's
     key_variable: str = "OPENAI_API_KEY",  # environment variable with the key
     answers: Answers = "json_schema",  # form of answers tried first; a refused one steps down by itself
     responses_api: bool = False,  # use the Responses API instead of Chat Completions
@@ -109,7 +109,8 @@ def chat(
         BadInput: an argument is not usable, or OpenAI's own server is to be called without a key.
     """
     check_values(chat, locals(), "mllm")
-    server = _server(model, base_url, key_variable)
+    servers = _servers(model, base_url, key_variable)
+    server = servers[0]
     return OpenAIChat(
         model=server.model,
         api_key=SecretStr(server.key or NO_KEY),
@@ -122,11 +123,12 @@ def chat(
         disable_streaming=True,
         use_responses_api=responses_api,
         server=server,
+        servers=ServerList(servers),
         retry_policy=RetryPolicy(deadline=deadline, tries=tries),
         token_cap=max_tokens,
         image_side=side,
         image_form=image_form,
-        price=_price(server, prices or {}),
+        price=_price(servers, prices or {}),
         answers=answers,
         detail=detail,
         sends_temperature=sends_temperature,
@@ -135,19 +137,21 @@ def chat(
     )
 
 
-def _server(model: str, base_url: str, key_variable: str) -> Server:
-    address = base_address(base_url or os.environ.get("OPENAI_BASE_URL", "") or OFFICIAL, "mllm.base_url")
+def _servers(model: str, base_url: str | Sequence[str], key_variable: str) -> tuple[Server, ...]:
+    if base_url == "":
+        base_url = os.environ.get("OPENAI_BASE_URL", "") or OFFICIAL
+    addresses = base_addresses(base_url, "mllm.base_url")
     key = os.environ.get(key_variable, "").strip()
-    server = Server(address.url, model, key_variable, key, query=address.query)
-    if not server.key and server.url == OFFICIAL:
-        raise BadInput(f"{server.url} needs a key", f"Set the environment variable {key_variable}.")
-    return server
+    if not key and any(address.url == OFFICIAL for address in addresses):
+        raise BadInput(f"{OFFICIAL} needs a key", f"Set the environment variable {key_variable}.")
+    return tuple(Server(at.url, model, key_variable, key, query=at.query) for at in addresses)
 
 
 class OpenAIChat(ChatOpenAI):
     """ChatOpenAI with our own deadline, retries and idea of an answer; built by `chat`."""
 
-    server: SkipValidation[Server]
+    server: SkipValidation[Server]  # of a list the first, or in an attempt the one that is asked
+    servers: SkipValidation[ServerList]
     retry_policy: SkipValidation[RetryPolicy]
     token_cap: int  # 0 leaves it to the server
     image_side: int  # pixels
@@ -181,8 +185,12 @@ class OpenAIChat(ChatOpenAI):
     def greet(self) -> str:
         """Return the model, its address, whether the server lists it, and what one small question tells.
 
-        A server without a list is judged by the question alone.
+        A server without a list of models is judged by the question alone. Of several servers each is asked;
+        raise for the first that does not answer.
         """
+        return "; ".join(self._at(server)._greet() for server in self.servers.servers)
+
+    def _greet(self) -> str:
         listing = greet(self.server, self.root_client)
         try:
             usage = self._try_image()
@@ -194,8 +202,12 @@ class OpenAIChat(ChatOpenAI):
     def explore(self, report: Callable[[str], None] = no_callback) -> str:
         """Find out anew what the server takes, remember it, and return it in words.
 
-        It makes about three small calls, beside those that are refused; `report` receives what is tried next.
+        It makes about three small calls of each server, beside those that are refused; `report` receives what
+        is tried next.
         """
+        return "; ".join(self._at(server)._explore(report) for server in self.servers.servers)
+
+    def _explore(self, report: Callable[[str], None]) -> str:
         self.server.learn(**dict(Support()))
         report("a question with an image")
         self._try_image()
@@ -232,8 +244,9 @@ class OpenAIChat(ChatOpenAI):
 
     @property
     def is_proven(self) -> bool:
-        """Return whether the model is known to answer and to take images."""
-        return bool(self.server.support.answered and self.server.support.images)
+        """Return whether the model is known to answer and to take images, on one server of a list."""
+        known = (server.support for server in self.servers.servers)
+        return any(support.answered and support.images for support in known)
 
     def prove(self) -> Usage:
         """Make one small call with an image, unless the model is proven; return what it cost.
@@ -260,11 +273,10 @@ class OpenAIChat(ChatOpenAI):
         """Call until there is an answer or an error; the reply's metadata holds what all attempts cost."""
         usages: list[UsageMetadata] = []
         kwargs["watch"] = watch = Watch.of(run_manager, self.server.key)
-        attempt = partial(self._attempt, messages, stop, kwargs, usages)
 
         def send(failures: Failures) -> ChatResult:
-            with watch.failures():
-                return attempt(failures)
+            with self.servers.attempt() as server, watch.failures():
+                return self._at(server)._attempt(messages, stop, kwargs, usages, failures)
 
         try:
             result = self.retry_policy.call(send)
@@ -278,6 +290,18 @@ class OpenAIChat(ChatOpenAI):
         message.response_metadata["usd"] = self._usd(tokens)
         return result
 
+    def _at(self, server: Server) -> OpenAIChat:
+        """Return this model on one server alone."""
+        if len(self.servers.servers) == 1:
+            return self
+        client = self.root_client.copy(
+            base_url=server.url,
+            set_default_query=dict(server.query),
+            set_default_headers=server.headers,
+        )
+        alone = {"server": server, "servers": ServerList((server,))}
+        return self.model_copy(update={**alone, "root_client": client, "client": client.chat.completions})
+
     def _attempt(
         self,
         messages: list[BaseMessage],
@@ -290,7 +314,7 @@ class OpenAIChat(ChatOpenAI):
         support = self.server.support
         sent, messages, kwargs = self._in_form(messages, kwargs, failures[CutOff], support)
         if sent.images and support.images is False:
-            raise no_images(self.server)
+            raise CallFailure(no_images(self.server), of_server=True)
         detail = None if "detail" in support.without else self.detail
         side = max(self.image_side // _SMALLER_SIDE ** failures[TooLong], 1)
         try:
@@ -379,7 +403,7 @@ class OpenAIChat(ChatOpenAI):
             payload["messages"] = merged_roles(payload["messages"])
         if self.cache_marks and "cache_control" not in support.without and "messages" in payload:
             payload["messages"] = with_cache_marks(payload["messages"])
-        watch.request(payload)
+        watch.request(payload, self.server.url)
         return payload
 
 

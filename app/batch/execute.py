@@ -269,5 +269,5 @@ def _deliver(run: Run, places: Paths, out: Path | None = None) -> None:
     """Write the files of a run that has ended, to its folder or another, if it has an image."""
     ends = payloads(read_readable(places.events(run.id)).events, Ended)
     if run.status != "failed" and ends:
-        store = ArtifactStore(places.run(run.id) / "pictures")
+        store = ArtifactStore(places.pictures(run.id))
         deliver(run, read_request(run.request_json), ends[-1], store, out)

@@ -17,7 +17,7 @@ class ThreadMessages(ThreadReferences):
     """Messages of a thread; each change is made as a whole or refused."""
 
     def settle(self) -> None:
-        """Take over what the run of the last message has decided, if it has ended."""
+        """Copy what the run of the last message has decided, if it has ended."""
         self.thread = settled(self.thread, self._runs, self.places)
 
     def messages(self) -> list[ChatMessage]:

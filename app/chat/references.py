@@ -116,7 +116,7 @@ class ThreadReferences(ThreadTray):
         return used
 
     def keep(self, *numbers: int) -> list[TrayImage]:
-        """Put references of the list into the tray, by their numbers; raises as `veto`."""
+        """Add references of the list to the tray, by their numbers; raises as `veto`."""
         from pleinair.app.libraries import open_library
 
         references = self._numbered(*numbers)

@@ -30,9 +30,8 @@ from pleinair.tools import registry
 from pleinair.tools.types import BadInput, concept_key
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from pleinair.app.estimate.estimate import Estimate
+    from pleinair.app.runs.database import Connection
 
 NO_OPTIONS = MessageOptions()
 
@@ -91,7 +90,7 @@ class ChatSession(ThreadApproval):
     ) -> list[Run]:
         """Write the rows of a request and the thread with them, in one transaction."""
 
-        def also(db: sqlite3.Connection, runs: list[Run]) -> None:
+        def also(db: Connection, runs: list[Run]) -> None:
             stored.append(record(runs).write(db))
 
         stored: list[Thread] = []

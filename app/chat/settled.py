@@ -90,7 +90,7 @@ def with_given(thread: Thread, given: Sequence[Reference], run_id: str, places: 
             continue
         store = ArtifactStore(places.input_images)
         try:
-            store.adopt(reference.picture, ArtifactStore(places.run(run_id) / "pictures"))
+            store.adopt(reference.picture, ArtifactStore(places.pictures(run_id)))
         except BadArtifact:
             continue
         present.add(key)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import secrets
-import sqlite3
 import time
 from typing import Any
 
 from pydantic import Field
 
 from pleinair.agent.react.schemas import Pin
+from pleinair.app.runs.database import Connection
 from pleinair.tools.types import Hit, Picture, Reference, Value
 
+WRITE = (
+    "INSERT INTO threads (id, updated, words, thread_json) VALUES (?, ?, ?, ?) ON CONFLICT (id) "
+    "DO UPDATE SET updated = excluded.updated, words = excluded.words, thread_json = excluded.thread_json"
+)
 GRAPH = "react"  # of messages, unless a message chooses another one
 IMAGE = "image."  # beginning of the overrides that are options of the image
 INPUT_IMAGE = "input image of a chat"  # source of an image that a person added
@@ -127,12 +131,12 @@ class Thread(Value):
         """Return whether a run is a version of one of its messages."""
         return any(run_id in message.runs for message in self.turns)
 
-    def write(self, db: sqlite3.Connection) -> Thread:
+    def write(self, db: Connection) -> Thread:
         """Write the thread into the run database, within a transaction, and return it as written."""
         thread = self.model_copy(update={"updated": time.time()})
         words = "\n".join([thread.title, *(message.prompt for message in thread.turns)]).casefold()
         db.execute(
-            "INSERT OR REPLACE INTO threads (id, updated, words, thread_json) VALUES (?, ?, ?, ?)",
+            WRITE,
             (thread.id, thread.updated, words, thread.model_dump_json()),
         )
         return thread

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from pleinair.app import api
@@ -63,7 +62,7 @@ class Threads:
     def newest(self, limit: int, search: str = "") -> list[Thread]:
         """Return the threads that changed last, whose title and prompts have all words of a search."""
         words = search.casefold().split()
-        where = " AND ".join("instr(words, ?) > 0" for _ in words) or "1"
+        where = " AND ".join("instr(words, ?) > 0" for _ in words) or "1 = 1"
         return self._query(f"WHERE {where} ORDER BY updated DESC, id DESC LIMIT ?", (*words, limit))
 
     def of_run(self, run_id: str) -> Thread | None:
@@ -76,7 +75,6 @@ class Threads:
         """Delete a thread; its runs and their images stay."""
         with self._locked(thread_id), self._runs.transaction() as db:
             db.execute("DELETE FROM threads WHERE id=?", (thread_id,))
-        (self.places.home / "threads" / f"{thread_id}.lock").unlink(missing_ok=True)
 
     @contextmanager
     def opened(self, thread: str | Thread) -> Iterator[ChatSession]:
@@ -113,13 +111,10 @@ class Threads:
     def _locked(self, thread_id: str) -> Iterator[None]:
         if not thread_id.replace("-", "").isalnum() or not thread_id.isascii():
             raise NotFound(f"thread {thread_id[:40]!r}: there is none", "`/threads` lists them.")
-        folder = self.places.home / "threads"
         with ExitStack() as stack:
             try:
-                with suppress(OSError):  # nothing can be written to such a home, so nothing can be lost
-                    folder.mkdir(parents=True, exist_ok=True)
-                    stack.enter_context(FileLock(folder / f"{thread_id}.lock", timeout=LOCK_SECONDS))
-            except Timeout as error:
+                stack.enter_context(self._runs.locked(thread_id, LOCK_SECONDS))
+            except TimeoutError as error:
                 raise Busy(f"thread {thread_id}: another session is changing it") from error
             yield
 
@@ -162,10 +157,10 @@ class Threads:
         return self._query("WHERE substr(id, 1, ?) = ? ORDER BY id LIMIT 2", (len(prefix), prefix))
 
     def _query(self, rest: str, values: tuple[Any, ...]) -> list[Thread]:
-        if not self.places.table.exists():
+        if not self._runs.exists():
             return []
         with self._runs.readable() as db:
-            if not db.execute("SELECT 1 FROM sqlite_schema WHERE name = 'threads'").fetchone():
+            if not self._runs.has_threads(db):
                 return []  # of an earlier version, on a read-only disk
             rows = db.execute(f"SELECT id, thread_json FROM threads {rest}", values).fetchall()
         return [_thread(row["id"], row["thread_json"]) for row in rows]

@@ -87,7 +87,7 @@ class ThreadTray:
             raise BadInput(f"run {run_id}: it has no image ({run.status})")
         self.check_room()
         store = ArtifactStore(self.places.input_images)
-        store.adopt(best.picture, ArtifactStore(self.places.run(run_id) / "pictures"))
+        store.adopt(best.picture, ArtifactStore(self.places.pictures(run_id)))
         caption = read_request(run.request_json).prompt[:MAX_NAME]
         hit = Hit(id=best.picture.sha256, score=1.0, caption=caption, source=f"run {run_id}")
         return self._add(best.picture, hit, "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import sqlite3
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -179,7 +178,7 @@ def _next_line(chat: Chat) -> bool:
         chat.say("\n/quit leaves.")
     except PleinairError as error:
         chat.say(error_lines(error))
-    except (OSError, sqlite3.Error) as error:  # of the home, such as a disk that became read-only
+    except OSError as error:  # of the home, such as a disk that became read-only
         chat.say(error_lines(PleinairError(f"{printable(str(error))}: nothing was drawn")))
     return True
 

@@ -134,9 +134,9 @@ def _settings(profile: str | None, setting: list[str] | None, library: list[str]
 
 def _opened(settings: Settings, on_progress: OnProgress) -> OpenLibrary:
     from pleinair.app.library.opened import OpenLibrary
-    from pleinair.app.paths import places
+    from pleinair.app.settings import home_of
 
-    return OpenLibrary(settings, places(settings.paths.home), on_progress=on_progress)
+    return OpenLibrary(settings, home_of(settings), on_progress=on_progress)
 
 
 def _searched(

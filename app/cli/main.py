@@ -18,6 +18,7 @@ from pleinair.app.cli import approval as approval
 from pleinair.app.cli import retention as retention
 from pleinair.app.cli.batch import batch
 from pleinair.app.cli.chat import chat
+from pleinair.app.cli.cluster import cluster_app
 from pleinair.app.cli.doctor import doctor
 from pleinair.app.cli.draw import draw
 from pleinair.app.cli.index import index
@@ -50,6 +51,7 @@ app = typer.Typer(
 app.add_typer(runs_app, name="runs")
 app.add_typer(trace_app, name="trace")
 app.add_typer(models_app, name="models")
+app.add_typer(cluster_app, name="cluster")
 app.add_typer(library_app, name="library")
 app.add_typer(train_app, name="train")
 app.command(help=f"Generate an image of PROMPT; `-` reads it from standard input.\n\n{EXITS}")(draw)

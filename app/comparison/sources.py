@@ -20,7 +20,7 @@ class Entry:
 
     prompt: str
     seed: int | None  # None: not known
-    file: Path
+    file: str  # its path, or its URL on object storage
 
 
 def source_name(text: str) -> str:
@@ -62,7 +62,7 @@ def _results(folder: Path) -> Iterator[Entry]:
         image, seed = path.with_suffix(".png"), sidecar.get("seed")
         if image.is_file():
             prompt = str(sidecar["order"]["prompt"])
-            yield Entry(prompt, seed if isinstance(seed, int) else None, image.resolve())
+            yield Entry(prompt, seed if isinstance(seed, int) else None, str(image.resolve()))
 
 
 def _library(folder: Path) -> Iterator[Entry]:
@@ -71,7 +71,7 @@ def _library(folder: Path) -> Iterator[Entry]:
 
     for item in Library.open((folder,)).items.values():
         if item.caption:
-            yield Entry(item.caption.split("\n", 1)[0], None, (folder / item.id).resolve())
+            yield Entry(item.caption.split("\n", 1)[0], None, str((folder / item.id).resolve()))
 
 
 def _of_run(name: str, text: str) -> Entry:
@@ -82,5 +82,5 @@ def _of_run(name: str, text: str) -> Entry:
     best = run.outcome.best if run.outcome else None
     if best is None:
         raise BadInput(f"run {run.id}: it has no image (status: {run.status})")
-    path = Path(ArtifactStore(home().run(run.id) / "pictures").path(best.picture))
-    return Entry(read_request(run.request_json).prompt, run.seed, path)
+    file = ArtifactStore(home().pictures(run.id)).path(best.picture)
+    return Entry(read_request(run.request_json).prompt, run.seed, file)

@@ -21,6 +21,7 @@ from pleinair.app.texts import counted
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.images.reading import BadPicture, file_bytes, read_picture
 from pleinair.tools.storage.files import checked_path, write_whole
+from pleinair.tools.storage.folder import read_file
 from pleinair.tools.types import BadInput, Value
 
 if TYPE_CHECKING:
@@ -220,14 +221,12 @@ def _different(
 def _shown(entry: Entry) -> tuple[Shown, Image]:
     """Return what a study has of an image, and its pixels."""
     try:
-        data = file_bytes(entry.file)
+        data = file_bytes((read_file(entry.file) or b"") if "://" in entry.file else entry.file)
         image = read_picture(data)
     except BadPicture as error:
         raise BadInput(f"{entry.file}: {error.message}", "Replace the image, or take it away.") from error
     digest = hashlib.sha256(data).hexdigest()
-    shown = Shown(
-        file=str(entry.file), sha256=digest, width=image.width, height=image.height, seed=entry.seed
-    )
+    shown = Shown(file=entry.file, sha256=digest, width=image.width, height=image.height, seed=entry.seed)
     return shown, image
 
 

@@ -21,17 +21,20 @@ from pleinair.app.engines import (
     with_second,
 )
 from pleinair.app.libraries import index_fault, index_folder, library_changes, open_library
-from pleinair.app.models.inventory import ProfileModel, encoder_model, find_faults, is_absent, profile_models
-from pleinair.app.paths import Paths, places
+from pleinair.app.models.inventory import ProfileModel, encoder_model, find_faults, is_absent, local_models
+from pleinair.app.paths import Paths
+from pleinair.app.runs.presence import workers_of
+from pleinair.app.runs.prices import calls_server, server_addresses
 from pleinair.app.runs.results import PARTS, installed
 from pleinair.app.runs.store import Runs
-from pleinair.app.settings import BackendChoice, Settings, load
+from pleinair.app.settings import BackendChoice, Settings, home_of, load
 from pleinair.app.texts import counted
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.http.support import SUPPORT
 from pleinair.tools.realrag import require_generator, training_of
 from pleinair.tools.registry import Kind
 from pleinair.tools.storage.files import require_writable
+from pleinair.tools.storage.postgres import without_password
 from pleinair.tools.types import BadInput, PleinairError
 from pleinair.tools.worker.worker import Worker
 
@@ -72,7 +75,7 @@ def examine(
     except PleinairError as error:
         yield Finding("settings", False, error.message, error.remedy or "Correct that key.")
         return
-    home = places(settings.paths.home)
+    home = home_of(settings)
     yield Finding("settings", True, f"profile {settings.profile}")
     SUPPORT.open(home.cache / "servers")
     yield from _engines(settings, report)
@@ -82,10 +85,23 @@ def examine(
     yield _check("home", lambda: _writable(home), "Set PLEINAIR_HOME to a folder that you may write to.")
     yield _check(
         "run table",
-        lambda: f"{len(Runs(home.table).newest(1000))} runs",
-        "Keep the file; `pleinair runs list` shows what can be read.",
+        lambda: _run_table(home),
+        "Correct cluster.database, or start its server."
+        if home.database
+        else "Keep the file; `pleinair runs list` shows what can be read.",
     )
+    if home.objects:
+        remedy = "Correct cluster.objects, or the credentials in the environment."
+        yield _check("object storage", lambda: _object_storage(home), remedy)
     yield _check("free disk", lambda: _free_disk(home), "Make room, or set PLEINAIR_HOME to another disk.")
+
+
+def _run_table(home: Paths) -> str:
+    """Return the number of runs, and of the workers that a shared database has."""
+    runs = f"{len(Runs(home.table).newest(1000))} runs"
+    if not home.database:
+        return runs
+    return f"{runs} in {without_password(home.database)}, {counted(len(workers_of(home)), 'worker')}"
 
 
 def _check(name: str, look: Callable[[], str], remedy: str) -> Finding:
@@ -103,8 +119,8 @@ def _check(name: str, look: Callable[[], str], remedy: str) -> Finding:
 def _critic(settings: Settings, report: Report) -> Iterator[Finding]:
     """Try what the language model's server takes, and test the model as a critic."""
 
-    def explore() -> str:
-        model = build_backend("mllm", settings.mllm)
+    def explore(choice: BackendChoice) -> str:
+        model = build_backend("mllm", choice)
         if not (explore := getattr(model, "explore", None)):
             return "none, the language model runs in this process"
         return str(explore(lambda text: report(f"server: trying {text}")))
@@ -112,24 +128,22 @@ def _critic(settings: Settings, report: Report) -> Iterator[Finding]:
     def judge() -> str:
         return accept(build_backend("mllm", settings.mllm), lambda text: report(f"critic: {text}"))
 
-    yield _check("server", explore, "Check the table [mllm] of the profile.")
+    for name, choice in _by_server("server", settings.mllm):
+        yield _check(name, partial(explore, choice), "Check the table [mllm] of the profile.")
     yield _check("critic", judge, "Choose another language model.")
 
 
 def _engines(settings: Settings, report: Report) -> Iterator[Finding]:
     """Check the engines, and whether they fit each other; what the settings do not name is left out."""
     broken = set()
-    looks: dict[Kind, Callable[[], str]] = {
-        "generator": lambda: _id_of(build_generator(settings), settings.generator),
-        "encoder": lambda: _encoder(settings),
-        "mllm": lambda: _id_of(build_backend("mllm", settings.mllm), settings.mllm, _IN_PROCESS),
-    }
     for kind, choice in backend_choices(settings).items():
-        report(f"{kind} {choice.label}")
-        finding = _check(kind, looks[kind], f"Check the table [{kind}] of the profile.")
-        if not finding.ok:
-            broken.add(kind)
-        yield finding
+        for name, single in _by_server(kind, choice):
+            report(f"{name} {choice.label}")
+            engine = partial(_engine, kind, settings.model_copy(update={kind: single}))
+            finding = _check(name, engine, f"Check the table [{kind}] of the profile.")
+            if not finding.ok:
+                broken.add(kind)
+            yield finding
     yield _check("model files", lambda: _model_files(settings), _pull(settings))
     fits = (
         ("second encoder", _second_encoder, "Correct retrieval.second, or set another retrieval.method.", ""),
@@ -141,6 +155,29 @@ def _engines(settings: Settings, report: Report) -> Iterator[Finding]:
             finding = _check(name, partial(look, settings), remedy)
             if finding.text:
                 yield finding
+
+
+def _engine(kind: Kind, settings: Settings) -> str:
+    if kind == "encoder":
+        return _encoder(settings)
+    if kind == "generator":
+        return _id_of(build_generator(settings), settings.generator)
+    return _id_of(build_backend("mllm", settings.mllm), settings.mllm, _IN_PROCESS)
+
+
+def _by_server(name: str, choice: BackendChoice) -> Iterator[tuple[str, BackendChoice]]:
+    """Yield a check's name and the backend; of a list of servers, those of each server."""
+    texts = choice.arguments.get("base_url")
+    try:
+        is_list = calls_server(choice) and not isinstance(texts, str) and len(server_addresses(choice)) > 1
+    except BadInput:  # which the check of the backend reports
+        is_list = False
+    if not texts or not is_list:
+        yield name, choice
+        return
+    for number, text in enumerate(texts, start=1):
+        single = {**choice.arguments, "backend": choice.backend, "base_url": text}
+        yield f"{name} {number} of {len(texts)}", BackendChoice.model_validate(single)
 
 
 def _pull(settings: Settings) -> str:
@@ -165,8 +202,8 @@ def _id_of(part: object, choice: BackendChoice, addition: str = "") -> str:
 
 
 def _model_files(settings: Settings) -> str:
-    """Check the files of every model of the profile; raise `PleinairError` with the first fault of each."""
-    faults = [(model, _first_fault(model)) for model in profile_models(settings)]
+    """Check the files of the models of this machine; raise `PleinairError` with the first fault of each."""
+    faults = [(model, _first_fault(model)) for model in local_models(settings)]
     if broken := [f"{model.role} {model.model}: {fault}" for model, fault in faults if fault]:
         raise PleinairError("; ".join(broken))
     return "whole, as far as they are known"
@@ -183,7 +220,7 @@ def _first_fault(model: ProfileModel) -> str:
 def _encoder(settings: Settings) -> str:
     """Build the encoder and return its id; nothing is downloaded for it."""
     model = encoder_model(settings.encoder)
-    if model.on_hub and is_absent(model):
+    if model.on_hub and is_absent(model) and not settings.ray_serve.encoder:
         raise PleinairError(f"{settings.encoder.label} is not here", "See the model files below.")
     return _id_of(build_encoder(settings), settings.encoder)
 
@@ -242,7 +279,7 @@ def _library(settings: Settings, home: Paths) -> str:
 
     library, folder = open_library(settings, home), index_folder(settings, home)
     indexed = "indexed at the first retrieval"
-    if index_fault(settings, home):
+    if index_fault(folder):
         indexed = "its index is built anew at the first retrieval"
     elif (folder / FILE).is_file():
         indexed = f"indexed, {verify_files(folder):,} bytes have their checksums"
@@ -259,6 +296,11 @@ def _library(settings: Settings, home: Paths) -> str:
 def _writable(home: Paths) -> str:
     require_writable(home.home)
     return str(home.home)
+
+
+def _object_storage(home: Paths) -> str:
+    home.require_objects()
+    return f"{home.objects} can be written to"
 
 
 def _free_disk(home: Paths) -> str:

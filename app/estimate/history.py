@@ -5,17 +5,15 @@ Runs whose log is missing or damaged, and requests that this version cannot read
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from pleinair.app.paths import Paths
-from pleinair.app.runs.database import connect_read_only, unusable
+from pleinair.app.runs.event_rows import EventRows
 from pleinair.app.runs.events import read
 from pleinair.app.runs.request import DrawRequest, read_request
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.store import Run, Runs
 from pleinair.app.texts import counted
 from pleinair.app.trace.trace import Trace, trace_of
 from pleinair.tools.types import BadInput
@@ -64,23 +62,17 @@ def _kind(request: DrawRequest) -> tuple[object, ...]:
     return request.graph, settings.profile, settings.generator, settings.mllm, settings.image
 
 
-def _finished(table: Path) -> Iterator[Run]:
+def _finished(table: Path | str) -> Iterator[Run]:
     """Yield the newest runs that ended with an image; none if there is no table.
 
     Raises `PleinairError` when the table cannot be read.
     """
-    if not table.is_file():
-        return
-    try:
-        with closing(connect_read_only(table)) as db:
-            rows = db.execute("SELECT * FROM runs ORDER BY created DESC LIMIT ?", (MOST_ROWS,)).fetchall()
-    except sqlite3.Error as error:
-        raise unusable(error, table) from error
-    runs = (Run.of(row) for row in rows)
-    yield from (run for run in runs if run.status in USEFUL)
+    runs = Runs(table)
+    if runs.exists():
+        yield from (run for run in runs.newest(MOST_ROWS) if run.status in USEFUL)
 
 
-def _trace(log: Path) -> Trace | None:
+def _trace(log: Path | EventRows) -> Trace | None:
     """Return the trace of a log; None if it cannot be read or has no attempt."""
     try:
         trace = trace_of(read(log))

@@ -18,7 +18,7 @@ class ImageList:
     """Images of a library with their captions and licenses, as its catalogue has them."""
 
     def __init__(self, library: Library) -> None:
-        """Take a library; one that is not indexed gets a temporary catalogue."""
+        """Open the list of a library; one that is not indexed gets a temporary catalogue."""
         self.library = library
         self._catalogue = library.as_catalogue()
 

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -229,7 +230,8 @@ def _look_for_duplicates(settings: Settings, places: Paths, watch: Watch) -> Job
     library, _, index = open_indexed(settings, places, watch)
     with watch("Comparing images") as on_progress:
         duplicates = find_duplicates(library, index, on_progress)
-    save_duplicates(index_folder(settings, places), duplicates)
+    shared = replace(places, vectors=settings.cluster.vectors_url)
+    save_duplicates(index_folder(settings, shared), duplicates)
     return JobResult(ending="done", images=len(index), groups=len(duplicates.groups))
 
 

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from pleinair.app.engines import open_corpus
-from pleinair.app.libraries import OnProgress, index_folder, open_library, stored_library
+from pleinair.app.libraries import (
+    OnProgress,
+    index_folder,
+    look_for_publication,
+    open_library,
+    stored_library,
+)
 from pleinair.app.library.image_list import ImageList
 from pleinair.app.paths import Paths
 from pleinair.app.settings import Settings
@@ -187,6 +193,7 @@ class Libraries:
 
     def of(self, settings: Settings) -> OpenLibrary:
         """Return the library of settings; the same one as long as nothing has changed."""
+        look_for_publication(settings, self._places)
         stamp = stamp_of(index_folder(settings, self._places) / "manifest.json")
         parts = (settings.library.absolute(), settings.encoder, settings.retrieval, settings.worker)
         key = "\n".join(part.model_dump_json() for part in parts)

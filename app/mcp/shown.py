@@ -125,7 +125,7 @@ def row_line(row: Row) -> str:
 
 
 def _image(run: Run, attempt: AttemptView, access: Access) -> list[ContentBlock]:
-    store = ArtifactStore(home().run(run.id) / "pictures")
+    store = ArtifactStore(home().pictures(run.id))
     try:
         image = store.open(attempt.image)
     except PleinairError as error:

@@ -22,7 +22,7 @@ from pleinair.app.mcp.judging import judge
 from pleinair.app.mcp.shown import row_line, shown, standing
 from pleinair.app.runs.facts import summary_of
 from pleinair.app.runs.follow import Follower
-from pleinair.app.runs.images import image_file, is_sha256
+from pleinair.app.runs.images import is_sha256, stored_image
 from pleinair.app.runs.listing import RunFilter, page_of
 from pleinair.app.runs.question import hit_id
 from pleinair.app.runs.request import DIRECT, read_input_image
@@ -202,11 +202,11 @@ def critique(call: arguments.Critique, access: Access) -> CallToolResult:
     return result([verdict, *rows], judgement.model_dump(mode="json") | {"shows_all": judgement.shows_all})
 
 
-def _file(name: str, access: Access) -> Path:
-    """Return the file of an image by its SHA-256, resource, run or path; raises `BadInput`."""
+def _file(name: str, access: Access) -> Path | bytes:
+    """Return an image by its SHA-256, resource or run, or the file of a path; raises `BadInput`."""
     sha256 = name.removeprefix(TEMPLATE.partition("{")[0])
     if is_sha256(sha256):
-        return image_file(sha256, api.home())
+        return stored_image(sha256, api.home())
     if _is_run(name):
         return _best_image(_find(name))
     is_path = Path(name).is_absolute() or name.startswith("~/")
@@ -224,10 +224,10 @@ def _is_run(name: str) -> bool:
     return bool(_RUN.fullmatch(name))
 
 
-def _best_image(run: Run) -> Path:
+def _best_image(run: Run) -> bytes:
     view = view_of(run, api.home())
     if view.best_attempt:
-        return image_file(view.best_attempt.image.sha256, api.home())
+        return stored_image(view.best_attempt.image.sha256, api.home())
     remedy = "" if view.has_ended else f'Call wait(run="{run.id}").'
     raise BadInput(f"run {run.id}: it has no image", remedy)
 

@@ -102,6 +102,14 @@ def profile_models(settings: Settings) -> list[ProfileModel]:
     return [*_generator_models(settings.generator), *encoders, _elsewhere("mllm", settings.mllm)]
 
 
+def local_models(settings: Settings) -> list[ProfileModel]:
+    """List those of `profile_models` that this machine needs: nodes of Ray Serve have the others."""
+    served = settings.ray_serve
+    roles = {"generator", *SECOND_MODELS.values()} if served.generator else set[str]()
+    roles |= {"encoder"} if served.encoder else set()
+    return [model for model in profile_models(settings) if model.role not in roles]
+
+
 def _generator_models(choice: BackendChoice) -> Iterator[ProfileModel]:
     if choice.backend not in BACKENDS:
         yield _elsewhere("generator", choice)
@@ -131,7 +139,8 @@ def encoder_model(choice: BackendChoice) -> ProfileModel:
 
 
 def _elsewhere(role: str, choice: BackendChoice) -> ProfileModel:
-    address = str(choice.arguments.get("base_url") or "")
+    address = choice.arguments.get("base_url") or ""
+    address = address if isinstance(address, str) else ", ".join(address)
     return ProfileModel(role, "elsewhere", ModelLocation(model=choice.label), address=address)
 
 

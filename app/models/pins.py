@@ -72,7 +72,7 @@ def _unpinned(tree: Tree) -> Iterator[tuple[str, str, str]]:
         table = table_at(tree, name)
         if table.get("backend") == "open_clip" and is_unpinned(table):
             yield name, "commit", model_label(table)
-        if name == "generator" and table.get("backend") in HUB_GENERATORS:
+        if name == "generator" and str(table.get("backend")) in HUB_GENERATORS:
             for prefix in (key.removesuffix("model") for key in table if key.endswith("model")):
                 model, commit = table[f"{prefix}model"], table.get(f"{prefix}revision")
                 if model and not commit and not table.get(f"{prefix}folder"):

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-from pleinair.app.models.inventory import ProfileModel, find_missing_files, format_size, profile_models
-from pleinair.app.runs.prices import is_hosted, server_address
+from pleinair.app.models.inventory import ProfileModel, find_missing_files, format_size, local_models
+from pleinair.app.runs.prices import is_hosted, server_addresses
 from pleinair.app.settings import Settings
 from pleinair.tools.http.addresses import OFFICIAL
 from pleinair.tools.model_files.hub import NotDownloaded
@@ -30,7 +30,7 @@ def find_missing(settings: Settings) -> Iterator[BadInput]:
             f"tracing.otlp = {settings.tracing.otlp!r}: OpenTelemetry is not installed",
             "Run `pip install 'pleinair[otel]'`, or set tracing.otlp=false.",
         )
-    for model in profile_models(settings):
+    for model in local_models(settings):
         if model.on_hub and model.revision:
             yield from _not_downloaded(model, settings.profile)
 
@@ -39,7 +39,7 @@ def find_missing_keys(settings: Settings) -> Iterator[BadInput]:
     """Yield an error for each server whose key is not set; its `field` is "mllm" or "generator"."""
     for table, choice in (("mllm", settings.mllm), ("generator", settings.generator)):
         variable = str(choice.arguments.get("key_variable") or _VARIABLE)
-        asks_openai = is_hosted(choice) and server_address(choice).rstrip("/") == OFFICIAL
+        asks_openai = is_hosted(choice) and OFFICIAL in server_addresses(choice)
         if asks_openai and not os.environ.get(variable):
             remedy = f"Set the environment variable {variable}."
             yield BadInput(f"{table}: {OFFICIAL} needs a key", remedy, field=table)

@@ -17,7 +17,6 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pleinair.app.otel.images import ImageLinks
@@ -29,7 +28,7 @@ from pleinair.app.runs.events import read_readable
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.store import Run, Runs
 from pleinair.app.settings import web_address
-from pleinair.tools.storage.files import write_whole
+from pleinair.tools.storage.folder import Folder
 from pleinair.tools.types import BadInput, NotFound, PleinairError
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def run_spans(run: Run, places: Paths) -> list[Span]:
         run_id=run.id,
         request=request,
         events=read_readable(places.events(run.id)).events,
-        calls=read_calls(places.run(run.id)),
+        calls=read_calls(places.files(run.id)),
         links=ImageLinks(run.id, places, request.settings.tracing.image_url),
         conversation=_conversation(run.id, request, Runs(places.table)),
     )
@@ -164,10 +163,11 @@ def send_new(run_id: str, places: Paths) -> None:
         if _is_disabled() or not setting:
             return
         _require_installed()
-        file, newest = places.run(run_id) / SENT, _sent(places.run(run_id) / SENT)
+        files = places.files(run_id)
+        newest = _sent(files)
         spans = [span for span in run_spans(run, places) if span.closed > newest]
         if spans:
-            sending = _Sending(run_id, _exporter(setting), readable(spans), file, spans[-1].closed)
+            sending = _Sending(run_id, _exporter(setting), readable(spans), files, spans[-1].closed)
             sending.start()
     except Exception as error:  # a trace is no reason to fail a run
         _warn(run_id, str(error) if isinstance(error, PleinairError) else f"{type(error).__name__}: {error}")
@@ -177,11 +177,11 @@ class _Sending(threading.Thread):
     """Thread that sends spans, and then writes which event they reach to."""
 
     def __init__(
-        self, run_id: str, exporter: SpanExporter, spans: list[ReadableSpan], file: Path, newest: int
+        self, run_id: str, exporter: SpanExporter, spans: list[ReadableSpan], files: Folder, newest: int
     ) -> None:
         super().__init__(name=f"trace of {run_id}", daemon=True)
         self.run_id, self._exporter, self._spans = run_id, exporter, spans
-        self._file, self._newest = file, newest
+        self._files, self._newest = files, newest
         _pending().append(self)
 
     def run(self) -> None:
@@ -189,9 +189,9 @@ class _Sending(threading.Thread):
             is_sent = _send(self._exporter, self._spans)
         if is_sent:
             with suppress(PleinairError, OSError):  # a full disk: they are sent once more
-                if self._file.parent.exists():
+                if self._files.sizes():  # else the run has been deleted
                     text = json.dumps({"newest": self._newest}).encode()
-                    write_whole(self._file, text, durable=False)
+                    self._files.write(SENT, text, durable=False)
         else:
             _warn(self.run_id, f"{_address(self._exporter)}: {_reason(remarks)}")
         with suppress(ValueError):
@@ -226,10 +226,10 @@ def _warn(run_id: str, reason: str) -> None:
         )
 
 
-def _sent(file: Path) -> int:
+def _sent(files: Folder) -> int:
     try:
-        return int(json.loads(file.read_bytes())["newest"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return int(json.loads(files.read(SENT) or b"")["newest"])
+    except (ValueError, KeyError, TypeError):
         return -1
 
 

@@ -34,9 +34,9 @@ class ImageLinks:
         if not self.setting:
             return f"sha256:{sha256}"
         template = self.setting if self._is_template else self.setting.rstrip("/") + SERVED
-        for name, value in {"run": self.run_id, "sha256": sha256, "file": self._file(sha256)}.items():
-            template = template.replace(f"{{{name}}}", value)
-        return template
+        if "{file}" in template:
+            template = template.replace("{file}", self._file(sha256))
+        return template.replace("{run}", self.run_id).replace("{sha256}", sha256)
 
     def hit(self, hit: Hit) -> str:
         """Return the address of a small copy of a library's image, "" where `pleinair serve` has none."""
@@ -46,7 +46,7 @@ class ImageLinks:
 
     def _file(self, sha256: str) -> str:
         """Return the path of an image in the folder of all runs."""
-        sent = f"{self.run_id}/calls/{sha256}"  # to an MLLM
-        paths = (f"{self.run_id}/pictures/sha256/{sha256[:2]}/{sha256}.png", f"{sent}.jpg", f"{sent}.png")
-        runs = self.places.run(self.run_id).parent
-        return next((path for path in paths if (runs / path).exists()), paths[-1])
+        sent = f"calls/{sha256}"  # to an MLLM
+        names = (f"pictures/sha256/{sha256[:2]}/{sha256}.png", f"{sent}.jpg", f"{sent}.png")
+        files = self.places.files(self.run_id)
+        return f"{self.run_id}/{next(filter(files.stamp, names), names[-1])}"

@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
@@ -27,7 +26,7 @@ from pydantic import ValidationError
 
 from pleinair.agent.mllm.observer import RequestObserver
 from pleinair.tools.mllm.ask import cached_tokens
-from pleinair.tools.storage.files import write_whole
+from pleinair.tools.storage.folder import Folder
 from pleinair.tools.types import PleinairError, Usage, Value
 
 if TYPE_CHECKING:
@@ -84,6 +83,7 @@ class Try(Value):
     reply: Message | None = None
     error: str = ""
     seconds: float = 0.0
+    server: str = ""  # its base URL
 
 
 class CallRecord(Value):
@@ -113,27 +113,23 @@ class CallRecord(Value):
         return pairs
 
 
-def read_calls(folder: Path) -> list[CallRecord]:
-    """Read the calls of a run from its folder, in their order; a damaged file is left out."""
-    records = []
-    for path in sorted((folder / FOLDER).glob("*.json")):
+def read_calls(files: Folder) -> list[CallRecord]:
+    """Read the calls of a run from its files, in their order; a damaged file is left out."""
+    folder, records = files.below(FOLDER), []
+    names = [name for name in folder.sizes() if name.endswith(".json")]
+    for name, data in folder.read_all(sorted(names)).items():
         try:
-            records.append(CallRecord.model_validate_json(path.read_bytes()))
-        except (ValidationError, OSError):
-            log.warning("%s cannot be read; it is left out.", path)
+            records.append(CallRecord.model_validate_json(data))
+        except ValidationError:
+            log.warning("%s cannot be read; it is left out.", folder.path(name))
     return records
 
 
-def call_image(folder: Path, sha256: str) -> bytes | None:
+def call_image(files: Folder, sha256: str) -> bytes | None:
     """Return an image of a call that is not in the run's store; None if it is missing or damaged."""
-    paths = [_image_path(folder, sha256, suffix) for suffix in _SUFFIXES.values()]
-    path = next(filter(Path.is_file, paths), None) if _SHA256.fullmatch(sha256) else None
-    data = path.read_bytes() if path else b""
+    names = [f"{FOLDER}/{sha256}{suffix}" for suffix in _SUFFIXES.values() if _SHA256.fullmatch(sha256)]
+    data = next(filter(None, map(files.read, names)), b"")
     return data if hashlib.sha256(data).hexdigest() == sha256 else None
-
-
-def _image_path(folder: Path, sha256: str, suffix: str) -> Path:
-    return folder / FOLDER / f"{sha256}{suffix}"
 
 
 @dataclass
@@ -151,20 +147,22 @@ class CallLog(RequestObserver):
     """Writer of a run's calls; a callback handler of LangChain, for any thread of the run.
 
     Args:
-        folder: of the run.
+        files: of the run.
         attempt: returns the number of images so far.
     """
 
     ignore_chain = ignore_agent = ignore_retriever = ignore_retry = ignore_custom_event = True
 
-    def __init__(self, folder: Path, attempt: Callable[[], int]) -> None:
-        self._folder, self._attempt = folder, attempt
+    def __init__(self, files: Folder, attempt: Callable[[], int]) -> None:
+        self._files, self._attempt = files, attempt
         self._lock = threading.Lock()
         self._open: dict[UUID, _Open] = {}
         self._done: list[tuple[str, int]] = []  # step and number of finished calls
-        files = [path for path in (folder / FOLDER).glob("*") if path.is_file()]
-        self._number = max((int(path.stem) for path in files if path.stem.isdecimal()), default=0)
-        self._bytes = sum(path.stat().st_size for path in files)
+        sizes = files.below(FOLDER).sizes()
+        numbers = (name.removesuffix(".json") for name in sizes)
+        self._number = max((int(number) for number in numbers if number.isdecimal()), default=0)
+        self._bytes = sum(sizes.values())
+        self._images = set[str]()  # that are stored with the run
         self._full = False
 
     def finished(self, step: str) -> tuple[int, ...]:
@@ -202,7 +200,7 @@ class CallLog(RequestObserver):
         self._open[run_id] = call
         self._write(call)
 
-    def on_request(self, payload: Mapping[str, Any], *, run_id: UUID) -> None:
+    def on_request(self, payload: Mapping[str, Any], *, run_id: UUID, server: str = "") -> None:
         """Write a request as its model sends it."""
         if call := self._open.get(run_id):
             options = {key: value for key, value in payload.items() if key not in ("messages", "input")}
@@ -210,7 +208,11 @@ class CallLog(RequestObserver):
             messages = tuple(map(self._message, sent if isinstance(sent, list) else [{"content": sent}]))
             tries = call.tries if call.observed else []
             before = next((each.messages for each in reversed(tries) if each.messages is not None), None)
-            request = Try(messages=None if messages == before else messages, options=_short(options))
+            request = Try(
+                messages=None if messages == before else messages,
+                options=_short(options),
+                server=_text(server),
+            )
             call.tries, call.observed, call.begun = [*tries, request], True, time.perf_counter()
             self._write(call)
 
@@ -259,16 +261,16 @@ class CallLog(RequestObserver):
     def _write(self, call: _Open) -> None:
         record = call.record.model_copy(update={"tries": tuple(call.tries)})
         name = f"{record.number:04}.json"
-        self._store(self._folder / FOLDER / name, record.model_dump_json(exclude_defaults=True).encode())
+        self._store(name, record.model_dump_json(exclude_defaults=True).encode())
 
-    def _store(self, path: Path, data: bytes) -> None:
+    def _store(self, name: str, data: bytes) -> None:
         """Write a file, unless there is no room for it."""
         if self._full:
             return
         try:
             if self._bytes + len(data) > MOST_BYTES:
                 raise PleinairError(f"The messages of MLLM calls take more than {MOST_BYTES} bytes.")
-            write_whole(path, data, durable=False)
+            self._files.write(f"{FOLDER}/{name}", data, durable=False)
             self._bytes += len(data)
         except PleinairError as error:
             self._full = True
@@ -306,11 +308,18 @@ class CallLog(RequestObserver):
         name = hashlib.sha256(data).hexdigest()
         suffix = next((suffix for first, suffix in _SUFFIXES.items() if data.startswith(first)), "")
         width, height = _size(data) if suffix else (0, 0)
-        stored = self._folder / "pictures" / "sha256" / name[:2] / f"{name}.png"
-        path = _image_path(self._folder, name, suffix)
-        if width and not stored.exists() and not path.exists():
-            self._store(path, data)
+        if width and name not in self._images and not self._is_stored(name, suffix):
+            self._store(f"{name}{suffix}", data)
+        self._images.add(name)
         return Part(image=name, width=width, height=height)
+
+    def _is_stored(self, name: str, suffix: str) -> bool:
+        """Return whether the run has an image already; True where its storage does not answer."""
+        try:
+            places = (f"pictures/sha256/{name[:2]}/{name}.png", f"{FOLDER}/{name}{suffix}")
+            return any(map(self._files.stamp, places))
+        except PleinairError:
+            return True
 
 
 def _size(data: bytes) -> tuple[int, int]:

@@ -1,4 +1,7 @@
-"""LangGraph checkpoints of a run: one SQLite file, plain data only, written by the holder only."""
+"""LangGraph checkpoints of a run: a SQLite file in its folder, or rows of a Postgres database.
+
+They are plain data, written by the holder of the run only.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.base import BaseCheckpointSaver, CheckpointTuple
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.graph.state import CompiledStateGraph, StateGraph
 
-from pleinair.app.runs.database import connect, connect_read_only, unusable
+from pleinair.app.paths import Paths
 from pleinair.app.runs.items import INSERT, SELECT, TABLE, ItemSerializer
+from pleinair.app.runs.sqlite_file import connect, connect_read_only, unusable
 from pleinair.tools.registry import resolve
 from pleinair.tools.types import BadInput
 
 Graph = CompiledStateGraph[Any, Any, Any, Any]
+Saver = BaseCheckpointSaver[Any]
 
 
 class FencedSaver(SqliteSaver):
@@ -90,12 +95,40 @@ def _refuse_to_write() -> None:
     raise AssertionError("the checkpoints are open for reading")
 
 
+def has_begun(places: Paths, run_id: str) -> bool:
+    """Return whether a run has checkpoints."""
+    if places.database:
+        from pleinair.app.runs.postgres_saver import has_checkpoint
+
+        return has_checkpoint(places.database, run_id)
+    return _file(places, run_id).exists()
+
+
 @contextmanager
-def open_saver(path: Path, guard: Callable[[], object] | None = None) -> Iterator[FencedSaver]:
+def open_saver(
+    places: Paths, run_id: str, guard: Callable[[], object] | None = None, fence: int = 0
+) -> Iterator[Saver]:
     """Yield the saver of a run; `guard` raises if another process holds the run, None opens it for reading.
 
-    Raises `BadInput` for a damaged file, or one of another program, and `DiskFull`.
+    The rows of a database are written with the `fence` of the holder. Raises `BadInput` for a damaged file,
+    or one of another program, `DiskFull` and `DatabaseAway`.
     """
+    if places.database:
+        from pleinair.app.runs.postgres_saver import FencedPostgresSaver
+
+        yield FencedPostgresSaver(places.database, run_id, guard, fence)
+        return
+    with open_file(_file(places, run_id), guard) as saver:
+        yield saver
+
+
+def _file(places: Paths, run_id: str) -> Path:
+    return places.run(run_id) / "checkpoints.sqlite"
+
+
+@contextmanager
+def open_file(path: Path, guard: Callable[[], object] | None = None) -> Iterator[FencedSaver]:
+    """Yield the saver of a SQLite file; arguments and errors as of `open_saver`."""
     try:
         saver = FencedSaver(path, guard)
         try:
@@ -108,7 +141,7 @@ def open_saver(path: Path, guard: Callable[[], object] | None = None) -> Iterato
         raise unusable(error, path) from error
 
 
-def compiled(name: str, saver: FencedSaver) -> Graph:
+def compiled(name: str, saver: Saver) -> Graph:
     """Compile a graph of the registry with a checkpointer."""
     # not by the builder's own method: the request has been validated
     graph: Graph = StateGraph.compile(resolve("graph", name).builder, checkpointer=saver, name=name)

@@ -31,7 +31,7 @@ PATIENCE = 1.0  # seconds until a run that waits asks for one more of its device
 def needed_devices(settings: Settings) -> tuple[str, ...]:
     """Return the devices of which a generator needs one, () for one on a server or in this process."""
     generator = settings.generator
-    if generator.backend not in LOCAL or not has_process(settings):
+    if generator.backend not in LOCAL or not has_process(settings) or settings.ray_serve.generator:
         return ()
     return devices_of(settings) or (str(generator.arguments.get("device") or "auto"),)
 
@@ -43,7 +43,7 @@ def device_held(
     wait: Callable[[int], None],
     unload: Callable[[str], None] = lambda device: None,
 ) -> Iterator[str]:
-    """Hold one of some devices for the block, after those that asked for it before; yield its name.
+    """Acquire one of some devices for the block, after those that asked for it before; yield its name.
 
     Args:
         folder: of the tickets, the same for all processes.

@@ -31,7 +31,7 @@ def zip_of(runs: Sequence[Run], places: Paths, file: IO[bytes]) -> None:
     with tempfile.TemporaryDirectory() as folder, ZipFile(file, "w", ZIP_STORED) as archive:
         for run, end in ended:
             request = read_request(run.request_json)
-            store = ArtifactStore(places.run(run.id) / "pictures")
+            store = ArtifactStore(places.pictures(run.id))
             for path in deliver(run, request, end, store, Path(folder)):
                 archive.write(path, path.name)
                 path.unlink()

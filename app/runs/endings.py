@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.agent.ledger import best
-from pleinair.app.libraries import index_folder
+from pleinair.app.libraries import index_age, index_folder
 from pleinair.app.parts import has_own_retriever
 from pleinair.app.runs.events import Ended, Snapshot, payloads, read_readable
 from pleinair.app.runs.execution import End, Work, stored_state
@@ -14,6 +14,7 @@ from pleinair.app.runs.lease import STOPPED
 from pleinair.app.runs.results import deliver, versions
 from pleinair.app.runs.store import ACCEPT
 from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.storage.away import Away
 from pleinair.tools.types import (
     Attempt,
     BadInput,
@@ -67,22 +68,28 @@ def as_logged(work: Work) -> Work | None:
 
 def set_index_facts(work: Work) -> None:
     """Set the encoder's id, in place of its label, and the age of the index, if a run has used one."""
-    from pleinair.tools.retrieval.changes import age_of
     from pleinair.tools.retrieval.manifest import encoder_of
 
     folder = index_folder(work.request.settings, work.places)
     if work.values.get("retrievals") and "encoder" in work.models:
         work.models["encoder"] = encoder_of(folder) or work.models["encoder"]
     if work.values.get("retrievals") and not has_own_retriever(work.request.settings):
-        work.library = age_of(folder)
+        work.library = index_age(work.request.settings, work.places)
 
 
 def delivered(work: Work, outcome: Outcome) -> Ended:
-    """Write the results to the request's folder; the run has failed if that is not possible."""
-    store = ArtifactStore(work.folder / "pictures")
+    """Write the results to the request's folder; the run has failed if that is not possible.
+
+    A worker of several machines leaves that to the program that waits for the run.
+    """
+    store = ArtifactStore(work.places.pictures(work.run.id))
     end = Ended.model_validate(work.snapshot | {"outcome": outcome, "versions": versions()})
+    if work.places.database and work.run.client is not None:
+        return end  # the folder is one of the machine that has requested the run
     try:
         deliver(work.run, work.request, end, store)
+    except Away:
+        raise
     except PleinairError as error:
         where = f" The best image is kept: {store.path(outcome.best.picture)}" if outcome.best else ""
         failed = outcome.model_copy(update={"ending": "failed", "reason": f"{error}{where}", "limit": None})

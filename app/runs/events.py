@@ -6,8 +6,6 @@ run more than once, so it may be logged twice; a snapshot holds everything that 
 
 from __future__ import annotations
 
-import errno
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,16 +16,16 @@ from typing import Any, Literal, NamedTuple, TypeVar
 from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from pleinair.agent.approval.types import Approval, ApprovalRequest
+from pleinair.app.runs.event_file import EventFile
+from pleinair.app.runs.event_rows import EventRows, EventTable
 from pleinair.app.runs.notes import Note
 from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.retrieval.changes import IndexAge
-from pleinair.tools.storage.files import explain
 from pleinair.tools.types import (
     Attempt,
     BadInput,
     Concept,
     Outcome,
-    PleinairError,
     Repair,
     Retrieval,
     Usage,
@@ -188,14 +186,17 @@ class Event(Value):
 
 
 class EventLog:
-    """Writer of a log; for the holder of the run only, from any of its threads."""
+    """Writer of a log; for the holder of the run only, from any of its threads.
 
-    def __init__(self, path: Path, on_event: OnEvent | None = None) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path, self._on_event = path, on_event
-        self._lock = threading.Lock()
-        self._seq = _repair(path)
-        self._file: int | None = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    Args:
+        log: of the run, as of `Paths.events`.
+        on_event: called after each event is written.
+        fence: of the holder, which the rows of a database are written with.
+    """
+
+    def __init__(self, log: Path | EventRows, on_event: OnEvent | None = None, fence: int = 0) -> None:
+        self._on_event, self._lock = on_event, threading.Lock()
+        self._writer = EventFile(log) if isinstance(log, Path) else EventTable(log, fence)
 
     def write(self, payload: Payload, step: str = "", attempt: int = 0) -> None:
         """Append one event, then call `on_event`; an event that changes the state is on disk on return.
@@ -203,24 +204,16 @@ class EventLog:
         Raises `DiskFull` or `PleinairError`; the log then ends with the previous event.
         """
         with self._lock:
-            if self._file is None:  # its number may be another file's by now
-                raise PleinairError(f"{self._path} is closed")
-            kind = KINDS[type(payload)]
-            event = Event(seq=self._seq, at=time.time(), kind=kind, step=step, attempt=attempt, data=payload)
-            try:
-                _append(self._file, event.model_dump_json().encode() + b"\n", kind in DURABLE)
-            except OSError as error:
-                raise explain(error, self._path) from error
-            self._seq += 1
+            seq, kind = self._writer.count, KINDS[type(payload)]
+            event = Event(seq=seq, at=time.time(), kind=kind, step=step, attempt=attempt, data=payload)
+            self._writer.append(event.model_dump_json().encode(), durable=kind in DURABLE)
         if self._on_event:
             self._on_event(event)
 
     def close(self) -> None:
-        """Close the file, if it is open."""
+        """Close the log, if it is open."""
         with self._lock:
-            if self._file is not None:
-                os.close(self._file)
-            self._file = None
+            self._writer.close()
 
 
 class Readable(NamedTuple):
@@ -230,9 +223,9 @@ class Readable(NamedTuple):
     damaged: list[int]
 
 
-def read_readable(path: Path) -> Readable:
+def read_readable(path: Path | EventRows) -> Readable:
     """Read a log without an incomplete last line, which a crash leaves; newer versions' lines are damaged."""
-    return parse(path.read_bytes() if path.exists() else b"")
+    return parse(path.read_bytes() if not isinstance(path, Path) or path.exists() else b"")
 
 
 def parse(text: bytes) -> Readable:
@@ -246,7 +239,7 @@ def parse(text: bytes) -> Readable:
     return log
 
 
-def read(path: Path) -> list[Event]:
+def read(path: Path | EventRows) -> list[Event]:
     """Read all events, as `read_readable` does; raise `BadInput` for a damaged line."""
     events, damaged = read_readable(path)
     if damaged:
@@ -259,30 +252,6 @@ def payloads(events: Sequence[Event], kind: type[AnyPayload]) -> list[AnyPayload
     return [event.data for event in events if isinstance(event.data, kind)]
 
 
-def has_image(path: Path) -> bool:
+def has_image(path: Path | EventRows) -> bool:
     """Return whether a log has an image of its run."""
     return any(changes.attempts for changes in payloads(read_readable(path).events, Changes))
-
-
-def _append(file: int, line: bytes, durable: bool) -> None:
-    """Write a line, or truncate the file again, so that a full disk leaves a readable log."""
-    end = os.fstat(file).st_size
-    try:
-        written = os.write(file, line)
-    except OSError:
-        os.ftruncate(file, end)
-        raise
-    if written < len(line):
-        os.ftruncate(file, end)
-        raise OSError(errno.ENOSPC, "short write")
-    if durable:
-        os.fsync(file)
-
-
-def _repair(path: Path) -> int:
-    """Remove an incomplete last line and return the next sequence number."""
-    text = path.read_bytes() if path.exists() else b""
-    end = text.rfind(b"\n") + 1
-    if end < len(text):
-        os.truncate(path, end)
-    return text.count(b"\n", 0, end)  # also of lines that are damaged: the run itself goes on

@@ -36,7 +36,6 @@ from pleinair.tools.callbacks import StopCheck
 from pleinair.tools.deadline import check_deadline
 from pleinair.tools.retrieval.changes import IndexAge
 from pleinair.tools.storage.artifacts import ArtifactStore
-from pleinair.tools.storage.files import sweep_parts
 from pleinair.tools.tracing import without_images
 from pleinair.tools.types import Outcome
 
@@ -128,7 +127,7 @@ def stored_state(work: Work) -> dict[str, Any]:
     """Return the state of a run's last checkpoint; {} if there is none."""
     from pleinair.app.runs.checkpoints import compiled, open_saver
 
-    with open_saver(work.folder / "checkpoints.sqlite", work.lease.guard) as saver:
+    with open_saver(work.places, work.run.id, work.lease.guard, work.lease.fence) as saver:
         graph = compiled(work.request.graph, saver)
         return dict(graph.get_state(config_of(work.run.id)).values)
 
@@ -137,7 +136,7 @@ def stream(work: Work) -> End:
     """Run the graph from its last checkpoint, or from the input if there is none; return how it ended."""
     from pleinair.app.runs.checkpoints import compiled, open_saver
 
-    with open_saver(work.folder / "checkpoints.sqlite", work.guard) as saver:
+    with open_saver(work.places, work.run.id, work.guard, work.lease.fence) as saver:
         graph = compiled(work.request.graph, saver)
         fresh, parent = saver.get_tuple(config_of(work.run.id)) is None, work.request.parent
         graph_input = _graph_input(work) if fresh else None
@@ -187,7 +186,7 @@ def _answer(work: Work, graph: Graph) -> Command[Any] | None:
     answer = question and work.lease.guard().answer_to(question.id)
     if not (question and answer):
         return None
-    store = ArtifactStore(work.folder / "pictures")
+    store = ArtifactStore(work.places.pictures(work.run.id))
     for reference in answer.given:
         store.adopt(reference.picture, ArtifactStore(work.places.input_images))
     work.write(Answered(answer=answer))
@@ -199,8 +198,9 @@ def _build_context(work: Work) -> Context:
     from pleinair.tools.worker.worker import started
 
     work.check()
-    sweep_parts(work.folder / "pictures" / "parts", older_than=0)  # of a previous holder, which is dead
-    store = ArtifactStore(work.folder / "pictures")
+    work.places.require_objects()  # before anything is paid for
+    store = ArtifactStore(work.places.pictures(work.run.id))
+    store.sweep()  # what a previous holder has left, which is dead
     for picture in work.request.input_images:
         store.adopt(picture, ArtifactStore(work.places.input_images))
     settings = work.request.settings
@@ -253,7 +253,7 @@ def _follow(
     steps = STEPS * (work.request.settings.budget.attempts + 2)
     config: RunnableConfig = {**config_of(work.run.id), "recursion_limit": steps, "max_concurrency": 4}
     if work.request.settings.tracing.messages:
-        work.calls = CallLog(work.folder, lambda: len(work.numbers))
+        work.calls = CallLog(work.places.files(work.run.id), lambda: len(work.numbers))
         config["callbacks"] = [work.calls]
     parts = graph.stream(
         graph_input,

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Event, parse
@@ -30,7 +31,7 @@ class Follower:
     places: Paths
     run_id: str
     after: int = -1
-    _read: int = 0  # bytes of the log
+    _read: int = 0  # bytes of the file, or rows, that have been read
 
     def look(self) -> tuple[list[Event], bool]:
         """Return the new events, and whether there will be no more until somebody acts.
@@ -42,15 +43,23 @@ class Follower:
         return self._new(), is_final
 
     def _new(self) -> list[Event]:
+        log = self.places.events(self.run_id)
+        if not isinstance(log, Path):
+            events = parse(log.read_bytes(self._read - 1)).events
+            self._read = max((event.seq + 1 for event in events), default=self._read)
+            return self._wanted(events)
         try:
-            with self.places.events(self.run_id).open("rb") as file:
+            with log.open("rb") as file:
                 file.seek(self._read)
                 text = file.read()
         except FileNotFoundError:  # it has not begun, or is being deleted
             return []
         complete = text[: text.rfind(b"\n") + 1]
         self._read += len(complete)
-        events = [event for event in parse(complete).events if event.seq > self.after]
+        return self._wanted(parse(complete).events)
+
+    def _wanted(self, read: list[Event]) -> list[Event]:
+        events = [event for event in read if event.seq > self.after]
         self.after = max((event.seq for event in events), default=self.after)
         return events
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from langgraph.checkpoint.base import CheckpointTuple
 
     from pleinair.agent.react.state import ReactState
-    from pleinair.app.runs.checkpoints import FencedSaver
+    from pleinair.app.runs.checkpoints import Saver
 
 TASKS = "__pregel_tasks"  # LangGraph's channel of the tasks that are sent
 OWN = ("prompt", "seed", "run_id", "budget")  # fields of the input that a fork does not take over
@@ -28,9 +28,7 @@ def config_of(run_id: str, checkpoint: str | None = None) -> RunnableConfig:
     return {"configurable": {"thread_id": run_id, "checkpoint_ns": "", **at}}
 
 
-def copy_parent(
-    run_id: str, parent: Parent, own_input: dict[str, Any], saver: FencedSaver, places: Paths
-) -> None:
+def copy_parent(run_id: str, parent: Parent, own_input: dict[str, Any], saver: Saver, places: Paths) -> None:
     """Copy a parent's history up to its step, with the fork's own input and request in the state there.
 
     The checkpoint at the step is written first and is the newest, so a crash in between loses earlier history
@@ -51,7 +49,7 @@ def copy_parent(
     versions |= dict.fromkeys(shown.keys() - versions.keys(), max(versions.values()))  # else it is not read
     if parent.request:
         values["request"] = {**values["request"], **parent.request}
-    store, inputs = ArtifactStore(places.run(run_id) / "pictures"), ArtifactStore(places.input_images)
+    store, inputs = ArtifactStore(places.pictures(run_id)), ArtifactStore(places.input_images)
     given = [reference.picture for reference in parent.given]
     for picture in (*pictures_in(parent.request), *given):
         with suppress(BadArtifact):  # not exchanged: the parent has it
@@ -90,16 +88,15 @@ def _history(places: Paths, parent: Parent) -> list[CheckpointTuple]:
 
 def _checkpoints(run_id: str, places: Paths, limit: int | None = None) -> list[CheckpointTuple]:
     """Return the checkpoints of a run, newest first; none if it was never started."""
-    from pleinair.app.runs.checkpoints import open_saver
+    from pleinair.app.runs.checkpoints import has_begun, open_saver
 
-    path = places.run(run_id) / "checkpoints.sqlite"
-    if not path.exists():
+    if not has_begun(places, run_id):
         return []
-    with open_saver(path) as saver:
+    with open_saver(places, run_id) as saver:
         return list(saver.list(config_of(run_id), limit=limit))
 
 
-def copy_checkpoint(saver: FencedSaver, run_id: str, checkpoint: CheckpointTuple) -> None:
+def copy_checkpoint(saver: Saver, run_id: str, checkpoint: CheckpointTuple) -> None:
     """Write a checkpoint of another run as one of this run."""
     before = checkpoint.parent_config
     config = config_of(run_id, before["configurable"]["checkpoint_id"] if before else None)
@@ -124,7 +121,7 @@ def chat_input(run_id: str, thread: ChatThread, places: Paths) -> dict[str, Any]
     from pleinair.agent.state import changed
 
     requested = changed(vetoes=thread.vetoes, pins=thread.pins, given=thread.given)
-    store, inputs = ArtifactStore(places.run(run_id) / "pictures"), ArtifactStore(places.input_images)
+    store, inputs = ArtifactStore(places.pictures(run_id)), ArtifactStore(places.input_images)
     for reference in thread.given:
         store.adopt(reference.picture, inputs)
     fields = carried(thread, places)
@@ -164,7 +161,7 @@ def _continuing(state: ReactState, fields: dict[str, Any]) -> ReactState:
 
 
 def _adopt(pictures: Iterable[Picture], parent: str, run_id: str, places: Paths) -> None:
-    before, store = (ArtifactStore(places.run(id) / "pictures") for id in (parent, run_id))
+    before, store = (ArtifactStore(places.pictures(id)) for id in (parent, run_id))
     for picture in pictures:
         store.adopt(picture, before)
 

@@ -4,30 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 
 from pleinair.app.paths import Paths
 from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact
+from pleinair.tools.storage.folder import AT_ONCE
 from pleinair.tools.types import NotFound, Picture
 
+_TOGETHER = 64  # runs that are asked before the next ones
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def stored_image(sha256: str, places: Paths) -> bytes:
     """Return the PNG of an input image, or of an image of any run; raises `NotFound`."""
-    return image_file(sha256, places).read_bytes()
-
-
-def image_file(sha256: str, places: Paths) -> Path:
-    """Return the file of an input image, or of an image of any run, intact; raises `NotFound`."""
     if not is_sha256(sha256):
         raise NotFound(f"image {sha256[:80]!r}: must be a SHA-256, of 64 hexadecimal digits")
-    for store in _stores(sha256, places):
-        picture = Picture(sha256=sha256, width=1, height=1)
+    picture = Picture(sha256=sha256, width=1, height=1)
+    for store in _stores(picture, places):
         with suppress(BadArtifact):  # deleted meanwhile, or changed
-            store.read(picture)
-            return Path(store.path(picture))
+            return store.read(picture)
     raise NotFound(f"image {sha256}: no run has it, and it is no input image")
 
 
@@ -36,10 +32,14 @@ def is_sha256(text: str) -> bool:
     return bool(_SHA256.fullmatch(text))
 
 
-def _stores(sha256: str, places: Paths) -> Iterator[ArtifactStore]:
-    """Yield the stores that have a file of this name, the newest run first."""
-    file = Path("sha256") / sha256[:2] / f"{sha256}.png"
-    runs = sorted((places.home / "runs").glob("*"), reverse=True)
-    for folder in (places.input_images, *(run / "pictures" for run in runs)):
-        if (folder / file).is_file():
-            yield ArtifactStore(folder)
+def _stores(picture: Picture, places: Paths) -> Iterator[ArtifactStore]:
+    """Yield the stores that have an image, that of input images first, then the newest run's."""
+    inputs = ArtifactStore(places.input_images)
+    if inputs.has(picture):
+        yield inputs
+    runs = sorted(places.all_files.folders(), reverse=True)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for start in range(0, len(runs), _TOGETHER):
+            stores = [ArtifactStore(places.pictures(run)) for run in runs[start : start + _TOGETHER]]
+            has_image = pool.map(lambda store: store.has(picture), stores)
+            yield from (store for store, has in zip(stores, has_image, strict=True) if has)

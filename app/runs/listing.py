@@ -27,7 +27,7 @@ class RunFilter(Value):
             parts.append(("created >= ?", self.since))
         if self.until is not None:
             parts.append(("created < ?", self.until))
-        return " AND ".join(condition for condition, _ in parts) or "1", [value for _, value in parts]
+        return " AND ".join(condition for condition, _ in parts) or "1 = 1", [value for _, value in parts]
 
 
 class RunPage(NamedTuple):
@@ -42,9 +42,7 @@ def page_of(runs: Runs, which: RunFilter, limit: int, offset: int = 0) -> RunPag
     where, values = which.where()
     ids = f"SELECT id FROM runs WHERE {where} ORDER BY created DESC, id DESC LIMIT ? OFFSET ?"
     with runs.readable() as db:
-        total = db.execute(f"SELECT count(*) FROM runs INDEXED BY listing WHERE {where}", values).fetchone()[
-            0
-        ]
+        total = db.execute(f"SELECT count(*) FROM runs WHERE {where}", values).fetchone()[0]
         rows = db.execute(
             f"SELECT * FROM runs WHERE id IN ({ids}) ORDER BY created DESC, id DESC", (*values, limit, offset)
         )
@@ -55,5 +53,5 @@ def choices_of(runs: Runs, column: str) -> list[str]:
     """Return the different graphs or profiles of all runs."""
     assert column in ("graph", "profile")
     with runs.readable() as db:
-        query = f"SELECT DISTINCT {column} FROM runs INDEXED BY listing WHERE {column} != '' ORDER BY 1"
+        query = f"SELECT DISTINCT {column} FROM runs WHERE {column} != '' ORDER BY 1"
         return [row[0] for row in db.execute(query)]

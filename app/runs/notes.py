@@ -8,8 +8,7 @@ from typing import Literal
 from pleinair.app.engines import is_pocket
 from pleinair.app.libraries import index_folder
 from pleinair.app.parts import PROGRAM, has_own_retriever
-from pleinair.app.paths import places
-from pleinair.app.settings import Settings
+from pleinair.app.settings import Settings, home_of
 from pleinair.tools import registry
 from pleinair.tools.arguments import validated
 from pleinair.tools.diffusion.prompt_length import SAFE, cut_prompt
@@ -46,7 +45,7 @@ def _spelling(prompt: str, settings: Settings) -> Iterator[Note]:
     """Yield the words that look like one of the captions of an indexed library."""
     if has_own_retriever(settings):
         return
-    vocabulary = load_vocabulary(index_folder(settings, places(settings.paths.home)))
+    vocabulary = load_vocabulary(index_folder(settings, home_of(settings)))
     for word, meant in suggestions(prompt, vocabulary) if vocabulary else ():
         yield Note(kind="spelling", text=SPELLING.format(word=word, meant=meant), about=meant)
 

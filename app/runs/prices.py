@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from pleinair.app.settings import BackendChoice, Settings
-from pleinair.tools.http.addresses import OFFICIAL, base_address, is_here
+from pleinair.tools.http.addresses import OFFICIAL, base_addresses, is_here
 from pleinair.tools.http.prices import Price, Where, price_of
 from pleinair.tools.types import BadInput
 
@@ -16,21 +16,28 @@ _HOSTED = {  # backends that call OpenAI unless an address is set, with the form
 }
 
 
-def server_address(choice: BackendChoice) -> str:
-    """Return the address of a backend's server, or OpenAI's where none is set."""
+def server_addresses(choice: BackendChoice) -> tuple[str, ...]:
+    """Return the addresses of a backend's servers, or OpenAI's where none is set; raise `BadInput`."""
     default = os.environ.get("OPENAI_BASE_URL") if choice.backend == "openai" else ""
-    return str(choice.arguments.get("base_url") or default or OFFICIAL)
+    texts = choice.arguments.get("base_url")
+    if texts is None or texts == "":
+        texts = default or OFFICIAL
+    return tuple(address.url for address in base_addresses(texts, "base_url"))
+
+
+def calls_server(choice: BackendChoice) -> bool:
+    """Return whether a backend is one of this package that calls a server, or a list of them."""
+    return any(choice.backend == backend for backend, _ in _HOSTED.values())
 
 
 def is_hosted(choice: BackendChoice) -> bool:
     """Return whether a backend of this package calls a server that is not on this machine."""
-    calls_server = any(choice.backend == backend for backend, _ in _HOSTED.values())
-    return calls_server and not is_local(choice)
+    return calls_server(choice) and not is_local(choice)
 
 
 def is_local(choice: BackendChoice) -> bool:
-    """Return whether a backend's server is on this machine."""
-    return is_here(base_address(server_address(choice), "base_url").url)
+    """Return whether a backend's server, or every server of a list, is on this machine."""
+    return all(is_here(address) for address in server_addresses(choice))
 
 
 def is_paid(generator: BackendChoice) -> bool:

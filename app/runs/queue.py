@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,6 +10,7 @@ from operator import itemgetter
 from statistics import median
 from typing import Protocol, TypeVar
 
+from pleinair.app.runs.database import Connection
 from pleinair.app.runs.owner import Owner
 from pleinair.app.runs.tables import QUEUED
 from pleinair.tools.types import BadInput, PleinairError
@@ -51,7 +51,7 @@ class QueueFull(PleinairError):
         self.retry_after = retry_after  # seconds until there is probably room
 
 
-def require_room(db: sqlite3.Connection, count: int, most: int | None) -> None:
+def require_room(db: Connection, count: int, most: int | None) -> None:
     """Raise `QueueFull` if more than `most` runs would wait, `BadInput` if that is so of `count` alone."""
     if most is not None and count > most:
         raise BadInput(f"{count} images: the queue takes at most {most} runs", field="num_images")
@@ -61,11 +61,11 @@ def require_room(db: sqlite3.Connection, count: int, most: int | None) -> None:
         raise QueueFull(most, max(1, ceil((waiting + count - most) * _recent_seconds(db))))
 
 
-def _recent_seconds(db: sqlite3.Connection) -> float:
+def _recent_seconds(db: Connection) -> float:
     """Return how long a run of the queue took lately, from the end of the one before: the median."""
     query = (
         "SELECT created, updated FROM runs WHERE client IS NOT NULL AND outcome_json IS NOT NULL "
-        "ORDER BY rowid DESC LIMIT ?"
+        "ORDER BY created DESC, id DESC LIMIT ?"
     )
     runs = sorted(db.execute(query, (RECENT + 1,)), key=itemgetter("updated"))
     pairs = pairwise([{"updated": 0.0}, *runs])
@@ -73,7 +73,7 @@ def _recent_seconds(db: sqlite3.Connection) -> float:
     return median(seconds) if seconds else UNKNOWN_SECONDS
 
 
-def in_order(runs: Sequence[AnyRun], db: sqlite3.Connection) -> list[AnyRun]:
+def in_order(runs: Sequence[AnyRun], db: Connection) -> list[AnyRun]:
     """Return those of the unfinished runs that wait for a worker, in the order in which workers take them.
 
     Clients take turns: a run comes after those of which another client has as many ahead of it, in the
@@ -90,10 +90,11 @@ def in_order(runs: Sequence[AnyRun], db: sqlite3.Connection) -> list[AnyRun]:
     return [run for _, run in sorted(zip(turns, waiting, strict=True), key=itemgetter(0))]
 
 
-def _last_served(db: sqlite3.Connection, unfinished: int) -> dict[str | None, float]:
+def _last_served(db: Connection, unfinished: int) -> dict[str | None, float]:
     """Return when the last run of each client ended, among the newest runs."""
     query = (
-        "SELECT client, max(updated) FROM (SELECT * FROM runs ORDER BY rowid DESC LIMIT ?) "
+        "SELECT client, max(updated) "
+        "FROM (SELECT * FROM runs ORDER BY created DESC, id DESC LIMIT ?) AS newest "
         "WHERE client IS NOT NULL AND outcome_json IS NOT NULL GROUP BY client"
     )
     return dict(db.execute(query, (unfinished + REMEMBERED,)).fetchall())

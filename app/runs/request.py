@@ -12,14 +12,21 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from pleinair.agent.react.schemas import Pin
 from pleinair.agent.state import MAX_SEED, check_prompt
-from pleinair.app.engines import check, declared_capabilities, encoder_training, sampling_capabilities
+from pleinair.app.cluster import ClusterOptions
+from pleinair.app.engines import (
+    check,
+    declared_capabilities,
+    encoder_training,
+    require_published,
+    sampling_capabilities,
+)
 from pleinair.app.libraries import index_exists, index_folder, open_library, require_library
 from pleinair.app.parts import declared, has_own_retriever
-from pleinair.app.paths import Paths, places
+from pleinair.app.paths import Paths
 from pleinair.app.runs.edits import has_input, require_edits, require_image_file
 from pleinair.app.runs.notes import Note
 from pleinair.app.runs.prices import require_prices
-from pleinair.app.settings import POCKET, BackendChoice, Settings, renamed
+from pleinair.app.settings import POCKET, BackendChoice, Settings, home_of, renamed
 from pleinair.tools import registry
 from pleinair.tools.arguments import complaint
 from pleinair.tools.model_files.hub import NotDownloaded
@@ -137,7 +144,8 @@ def new_request(*, settings: Settings, out: str | Path | None = None, **fields: 
     if not isinstance(out, str | Path | None):
         raise BadInput(f"out = {repr(out)[:80]}: must be the path of a folder", field=OUT)
     folder = checked_path(str(out or settings.paths.out), "out").absolute()
-    absolute = settings.model_copy(update={"library": settings.library.absolute()})
+    own = {"library": settings.library.absolute(), "cluster": ClusterOptions()}  # which no run chooses
+    absolute = settings.model_copy(update=own)
     try:
         request = DrawRequest(settings=absolute, out=str(folder), **fields)
     except ValidationError as error:
@@ -246,7 +254,10 @@ def _check_library(settings: Settings, graph: str) -> None:
     if graph != DIRECT:
         require_library(settings)
     library = settings.library
-    if any(map(is_url, library.folders)) and index_exists(settings, places(settings.paths.home)):
+    home = home_of(settings)
+    if home.vectors and graph != DIRECT:
+        require_published(settings, home)
+    if any(map(is_url, library.folders)) and index_exists(settings, home):
         return  # listing a URL costs more than a run may for a check
     if library.folders and not has_images(library.folders):
         raise BadInput(f"library.folder = {library.folder!r}: no images in it; accepted: {WANTED}")
@@ -260,7 +271,7 @@ def _check_conditions(settings: Settings, graph: str) -> None:
     from pleinair.tools.retrieval.conditions import explain_empty
     from pleinair.tools.retrieval.roots.addresses import is_url
 
-    conditions, home = settings.retrieval.conditions, places(settings.paths.home)
+    conditions, home = settings.retrieval.conditions, home_of(settings)
     retrieves = graph != DIRECT and (graph != CROSSMODAL or settings.crossmodal.rag)
     if not (conditions and retrieves) or has_own_retriever(settings):
         return
@@ -279,7 +290,7 @@ def _check_threshold(settings: Settings, graph: str) -> None:
         return
     from pleinair.tools.retrieval.calibrate import require_captions
 
-    home = places(settings.paths.home)
+    home = home_of(settings)
     key = str(index_folder(settings, home))
     if key not in _CAPTIONED:
         items = open_library(settings, home).items.values()

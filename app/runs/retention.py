@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import sqlite3
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pleinair.app.paths import Paths
+from pleinair.app.runs.database import Connection
 from pleinair.app.runs.listing import RunFilter
 from pleinair.app.runs.store import Runs
 from pleinair.app.runs.tables import OPEN
 from pleinair.tools.storage.artifacts import ArtifactStore
+from pleinair.tools.storage.folder import Folder
 from pleinair.tools.types import BadInput, Picture
 
 Reason = Literal["open", "thread", "parent", "unknown"]  # why a run stays
@@ -34,6 +32,11 @@ REASONS: dict[Reason, str] = {
 }
 AGES = {"h": 3600.0, "d": 24 * 3600.0, "w": 7 * 24 * 3600.0}
 SIZES = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_LISTED_ALONE = 16  # runs whose files on object storage are listed run by run
+NOTE = (
+    "INSERT INTO deleted (id, images) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET images = excluded.images"
+)
+MOST_VALUES = 10_000  # of one statement
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -59,9 +62,9 @@ def delete(runs: Runs, places: Paths, ids: Collection[str], *, threads: bool = F
         deleted = [id for id in ids if id not in kept]
         for id in deleted:
             images = json.dumps(sorted(_images_in(_texts(db, id))))
-            db.execute("INSERT OR REPLACE INTO deleted (id, images) VALUES (?, ?)", (id, images))
-            db.execute("DELETE FROM runs WHERE id = ?", (id,))
-    sizes = {id: size_of(places.run(id)) for id in deleted}
+            db.execute(NOTE, (id, images))
+            runs.forget(db, id)
+    sizes = sizes_of(deleted, places)
     sweep(runs, places)
     return Deletion(sizes, kept)
 
@@ -70,7 +73,7 @@ def planned(runs: Runs, places: Paths, ids: Collection[str], *, threads: bool = 
     """Return what `delete` would do; writes nothing."""
     with runs.readable() as db:
         kept = _kept(db, ids, threads)
-    return Deletion({id: size_of(places.run(id)) for id in ids if id not in kept}, kept)
+    return Deletion(sizes_of([id for id in ids if id not in kept], places), kept)
 
 
 def prunable(
@@ -100,7 +103,7 @@ def prunable(
         old = {row["id"] for row in rows if older_than is not None and row["updated"] < before}
     if larger_than is None:
         return [id for id in closed if id in old or older_than is None]
-    sizes = {id: size_of(places.run(id)) for id in every}
+    sizes = sizes_of(every, places)
     excess = sum(sizes.values()) - larger_than
     chosen = []
     for id in closed:
@@ -110,13 +113,16 @@ def prunable(
     return chosen
 
 
-def size_of(folder: Path) -> int:
-    """Return the bytes of the files in a folder, 0 if it does not exist."""
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
-    return total
+def sizes_of(ids: Collection[str], places: Paths) -> dict[str, int]:
+    """Return the bytes of runs on this machine and on object storage, 0 of one without files."""
+    sizes = {id: sum(Folder(places.run(id)).sizes().values()) for id in ids}
+    if places.objects and len(ids) <= _LISTED_ALONE:
+        sizes = {id: size + sum(places.files(id).sizes().values()) for id, size in sizes.items()}
+    elif places.objects:  # all are listed, a thousand files with each request
+        for name, size in places.all_files.sizes().items():
+            if (id := name.partition("/")[0]) in sizes:
+                sizes[id] += size
+    return sizes
 
 
 def seconds_of(age: str) -> float:
@@ -142,7 +148,7 @@ def _measured(text: str, units: Mapping[str, float], wanted: str) -> float:
     return float(match[1]) * units[match[2]]
 
 
-def _kept(db: sqlite3.Connection, ids: Collection[str], threads: bool) -> dict[str, Reason]:
+def _kept(db: Connection, ids: Collection[str], threads: bool) -> dict[str, Reason]:
     """Return the runs that stay, and why."""
     statuses = {row["id"]: row["status"] for row in _rows(db, "SELECT id, status FROM runs WHERE id IN", ids)}
     kept: dict[str, Reason] = {id: "unknown" for id in ids if id not in statuses}
@@ -160,27 +166,39 @@ def _kept(db: sqlite3.Connection, ids: Collection[str], threads: bool) -> dict[s
     return kept
 
 
-def _users(db: sqlite3.Connection) -> dict[str, set[str]]:
+def _users(db: Connection) -> dict[str, set[str]]:
     """Return for each run those that were forked from it, or that are open and continue from it."""
     query = (
-        "SELECT id, status, json_extract(order_json, '$.parent.run'), json_extract(order_json, '$.thread') "
-        "FROM runs WHERE json_valid(order_json) AND (json_extract(order_json, '$.parent') IS NOT NULL "
-        "OR (outcome_json IS NULL AND json_extract(order_json, '$.thread') IS NOT NULL))"
+        "SELECT id, status, order_json FROM runs WHERE instr(order_json, '\"parent\":{') > 0 "
+        "OR (outcome_json IS NULL AND instr(order_json, '\"thread\":{') > 0)"
     )
     users: dict[str, set[str]] = {}
-    for id, status, parent, thread in db.execute(query):
-        before = json.loads(thread) if thread and status in OPEN else {}
-        for run in filter(None, (parent, before.get("after"), *before.get("between", ()))):
+    for id, status, text in db.execute(query):
+        for run in _before(text, status in OPEN):
             users.setdefault(run, set()).add(id)
     return users
 
 
-def _rows(db: sqlite3.Connection, query: str, ids: Iterable[str]) -> Iterator[sqlite3.Row]:
+def _before(text: str, is_open: bool) -> list[str]:
+    """Return the runs that a request needs: its parent, and those of its chat until it has ended."""
+    try:
+        request = json.loads(text)
+        parent, thread = request.get("parent") or {}, (is_open and request.get("thread")) or {}
+        runs = [parent.get("run"), thread.get("after"), *thread.get("between", ())]
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return []  # damaged: it cannot go on either
+    return [run for run in runs if run]
+
+
+def _rows(db: Connection, query: str, ids: Collection[str]) -> Iterator[Any]:
     """Yield the rows of ids, of any number, of a query that ends in IN."""
-    yield from db.execute(f"{query} (SELECT value FROM json_each(?))", (json.dumps(list(ids)),))
+    every = list(ids)
+    for start in range(0, len(every), MOST_VALUES):
+        part = every[start : start + MOST_VALUES]
+        yield from db.execute(f"{query} ({', '.join('?' * len(part))})", part)
 
 
-def _texts(db: sqlite3.Connection, id: str) -> tuple[Any, ...]:
+def _texts(db: Connection, id: str) -> tuple[Any, ...]:
     return tuple(db.execute("SELECT order_json, answer_json FROM runs WHERE id = ?", (id,)).fetchone())
 
 
@@ -195,15 +213,15 @@ def sweep(runs: Runs, places: Paths) -> None:
         used = _used_images(db) if any(deleted.values()) else set()
     store = ArtifactStore(places.input_images)
     for id, images in deleted.items():
-        with suppress(FileNotFoundError):
-            shutil.rmtree(places.run(id))
+        Folder(places.run(id)).remove()
+        places.files(id).remove()
         for name in set(images) - used:
             store.remove(Picture(sha256=name, width=1, height=1))
         with runs.transaction() as db:
             db.execute("DELETE FROM deleted WHERE id = ?", (id,))
 
 
-def _used_images(db: sqlite3.Connection) -> set[str]:
+def _used_images(db: Connection) -> set[str]:
     requests = db.execute("SELECT order_json, answer_json FROM runs")
     threads = db.execute("SELECT thread_json FROM threads")
     return _images_in(text for row in (*requests, *threads) for text in row)

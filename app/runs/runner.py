@@ -25,6 +25,7 @@ from pleinair.app.runs.store import Busy, Finished, LeaseLost, Run, Runs, Waitin
 from pleinair.app.settings import OnPreview
 from pleinair.tools.deadline import RUN_WAIT, OutOfTime, deadline, finish_in_time
 from pleinair.tools.registry import resolve
+from pleinair.tools.storage.away import Away
 from pleinair.tools.types import Cancelled, Outcome, PleinairError, Refused, Usage
 from pleinair.tools.worker.worker import ProcessDied
 
@@ -58,7 +59,7 @@ def perform(
     ends = run.cancel_requested and not reopen
     checked = NO_PARTS if ends else require_parts(request.settings, parts or {}, f"run {run.id}")
     with runs, _traced(run.id, request, places), Lease(runs, run.id, reopen=reopen, stop=stop) as lease:
-        with closing(EventLog(places.events(run.id), on_event)) as log:
+        with closing(EventLog(places.events(run.id), on_event, lease.fence)) as log:
             previews = on_preview if request.settings.output.previews else None
             work = Work(run, request, places, lease, log, previews, checked, ahead=ahead)
             work, end_of_work = _given_up(work) or _ended_by_person(work) or _run_on_device(work, started)
@@ -108,8 +109,10 @@ def _ended_by_person(work: Work) -> tuple[Work, Outcome] | None:
 
     A fork that has not begun has the images of its parent, which it first has to copy.
     """
-    has_begun = (work.folder / "checkpoints.sqlite").exists()
-    if not work.lease.guard().cancel_requested or (work.request.parent and not has_begun):
+    from pleinair.app.runs.checkpoints import has_begun
+
+    is_new = work.request.parent and not has_begun(work.places, work.run.id)
+    if not work.lease.guard().cancel_requested or is_new:
         return None
     rest = as_logged(work)
     return (rest, failure("cancelled", Cancelled(STOPPED), rest)) if rest else None
@@ -138,7 +141,7 @@ def _run_on_device(work: Work, started: float) -> tuple[Work, End]:
 
 @contextmanager
 def _device_held(work: Work, devices: Sequence[str]) -> Iterator[None]:
-    """Hold a device that the generator needs, if any, as that of the work; the runs ahead are logged."""
+    """Acquire a device that the generator needs, if any, as that of the work; the runs ahead are logged."""
     logged = 0
 
     def wait(ahead: int) -> None:
@@ -175,10 +178,14 @@ def _run_in_time(work: Work, started: float) -> tuple[Work, End]:
 
 def _seconds_before(work: Work) -> float:
     """Return the seconds that earlier holders of the run spent on its steps."""
-    if not (work.folder / "checkpoints.sqlite").exists():
+    from pleinair.app.runs.checkpoints import has_begun
+
+    if not has_begun(work.places, work.run.id):
         return 0.0
     try:
         usage = [Usage.model_validate(part) for part in stored_state(work).get("usage", [])]
+    except Away:
+        raise
     except (PleinairError, ValueError):
         return 0.0  # damaged: the run itself reports it
     return Usage.total(usage).seconds
@@ -190,6 +197,9 @@ def _run(work: Work) -> End:
         return stream(work)
     except (LeaseLost, Released):
         raise
+    except Away as error:
+        error.remedy = f"Once it is back, a worker or `pleinair runs resume {work.run.id}` continues the run."
+        raise
     except OutOfTime as error:
         return failure("stopped", error, work, "seconds")
     except PleinairError as error:
@@ -198,6 +208,7 @@ def _run(work: Work) -> End:
         cancelled, refused = isinstance(error, Cancelled), isinstance(error, Refused)
         return failure("cancelled" if cancelled else "refused" if refused else "failed", error, work)
     except Exception as error:  # the only place where a bug becomes an outcome instead of a crash
-        with suppress(OSError):  # a full disk must not hide the bug itself
-            (work.folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        with suppress(PleinairError):  # a full disk must not hide the bug itself
+            text = traceback.format_exc().encode("utf-8", "replace")
+            work.places.files(work.run.id).write("traceback.txt", text)
         return failure("failed", PleinairError(f"{type(error).__name__}: {error}".removesuffix(": ")), work)

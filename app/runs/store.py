@@ -7,10 +7,7 @@ fence number, and a commit with an older fence is refused: a holder that was sus
 from __future__ import annotations
 
 import json
-import os
 import secrets
-import sqlite3
-import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -21,13 +18,15 @@ from typing import Any, Self, get_args
 from pydantic import ValidationError
 
 from pleinair.agent.approval.types import Approval, ApprovalRequest
-from pleinair.app.runs.database import connect, connect_read_only, unusable
+from pleinair.app.runs.database import Connection, Database
 from pleinair.app.runs.owner import Owner
 from pleinair.app.runs.queue import in_order, require_room
-from pleinair.app.runs.tables import LISTED, OPEN, QUEUED, RUNNING, WAITING, prepare
+from pleinair.app.runs.sqlite_file import SqliteDatabase
+from pleinair.app.runs.tables import LISTED, OPEN, QUEUED, RUNNING, WAITING
 from pleinair.tools.types import BadInput, Ending, NotFound, Outcome, PleinairError
 
 LEASE_SECONDS = 60.0
+TICK = 1e-6  # seconds between the rows of a group, so that workers take them in their order
 CANCEL, ACCEPT = 1, 2  # what a person requested of an open run, in `cancel_requested`
 DAMAGED = "damaged"  # status of a row that cannot be read
 MEMBER = "#image-"  # in the keys of a group's later runs: id of the first, this, number
@@ -74,12 +73,13 @@ class Run:
     damage: str = ""  # the first column that cannot be read
 
     @classmethod
-    def of(cls, row: sqlite3.Row) -> Run:
+    def of(cls, row: Any) -> Run:
         """Convert a row; version 0.1 stored `stopped` for runs that are now `unchecked`.
 
         A row that cannot be read has the status `damaged` and, in place of that column, nothing.
         """
-        values = {COLUMNS.get(name, name): value for name, value in dict(row).items() if name not in LISTED}
+        columns: dict[str, Any] = dict(row)
+        values = {COLUMNS.get(name, name): value for name, value in columns.items() if name not in LISTED}
         run = cls(**values)
         if damage := _damaged_column(run):
             unreadable = [name for name in _NUMBERS if not isinstance(values[name], int | float)]
@@ -158,74 +158,58 @@ def _damaged_column(run: Run) -> str:
 
 
 class Runs:
-    """Table of runs in a SQLite file; usable from any thread and after a fork.
+    """Table of runs in a database: the path of a SQLite file, or the URL of a Postgres database.
 
-    The threads share one connection. It is closed at the end of the outermost `with` of the object, or of a
-    single call outside of one, since garbage collection would leave it open for an unknown time.
+    It can be used from any thread and after a fork. Its connection lasts for the outermost `with` of the
+    object. A method is repeated while the database is away, for half a minute at most, and writes once; a
+    `transaction` is not repeated. Both raise `DatabaseAway` then.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.RLock()
-        self._pid = self._users = 0
-        self._connection: sqlite3.Connection | None = None
+    def __init__(self, table: Path | str) -> None:
+        self._database = _database_of(table)
 
     def __enter__(self) -> Self:
-        with self._lock:
-            self._users += 1
+        self._database.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._connection and not self._users:
-                self._connection.close()
-                self._connection = None
+    def __exit__(self, *error: object) -> None:
+        self._database.__exit__(*error)
 
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> AbstractContextManager[Connection]:
         """Write in one transaction, which is undone if the block raises; also what belongs to runs."""
-        with self._connected(self._open) as db:
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            finally:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
+        return self._database.transaction()
 
-    def readable(self) -> AbstractContextManager[sqlite3.Connection]:
+    def readable(self) -> AbstractContextManager[Connection]:
         """Return a connection for reading, also from a home that is full or read-only."""
-        return self._connected(self._open_readable)
+        return self._database.readable()
+
+    def exists(self) -> bool:
+        """Return whether there is a table."""
+        return self._database.exists()
+
+    def has_threads(self, db: Connection) -> bool:
+        """Return whether the database has the table of chat threads."""
+        return self._database.has_threads(db)
+
+    def forget(self, db: Connection, run_id: str) -> None:
+        """Delete a run's row, and what else the database holds of it, in a transaction."""
+        db.execute("DELETE FROM runs WHERE id = ?", (run_id,))
+        self._database.forget(db, run_id)
 
     @contextmanager
-    def _connected(self, opened: Callable[[], sqlite3.Connection]) -> Iterator[sqlite3.Connection]:
-        with self._lock, self:
-            try:
-                yield opened()
-            except (sqlite3.Error, OSError) as error:
-                raise unusable(error, self._path) from error
+    def locked(self, name: str, seconds: float) -> Iterator[None]:
+        """Acquire a lock of all processes with this table; raises `TimeoutError` after so many seconds."""
+        with self._database.locked(name, seconds):
+            yield
 
-    def _open_readable(self) -> sqlite3.Connection:
-        """Return the connection, or one for reading where the disk is full or read-only."""
-        try:
-            return self._open()
-        except (sqlite3.OperationalError, OSError):
-            if not self._path.is_file():
-                raise
-            self._connection, self._pid = connect_read_only(self._path), os.getpid()
-            return self._connection
+    def _rows(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return the rows of a query."""
 
-    def _open(self) -> sqlite3.Connection:
-        if self._connection is None or self._pid != os.getpid():
-            db = connect(self._path)
-            try:
-                prepare(db, self._path)
-            except BaseException:
-                db.close()
-                raise
-            self._connection, self._pid = db, os.getpid()
-        return self._connection
+        def read(_: bool) -> list[Any]:
+            with self.readable() as db:
+                return list(db.execute(query, values))
+
+        return self._database.repeated(read)
 
     def add_group(
         self,
@@ -234,7 +218,7 @@ class Runs:
         *,
         client: str | None = None,
         most: int | None = None,
-        also: Callable[[sqlite3.Connection, list[Run]], None] = lambda db, runs: None,
+        also: Callable[[Connection, list[Run]], None] = lambda db, runs: None,
     ) -> list[Run]:
         """Write a row for each request and its seed, or return the existing rows of the key.
 
@@ -242,25 +226,31 @@ class Runs:
         key belongs to another request, and `QueueFull`. The rows are written in one transaction, in which
         `also` writes what belongs to them.
         """
-        with self.transaction() as db:
-            row = db.execute("SELECT * FROM runs WHERE idem_key=?", (idem_key or None,)).fetchone()
-            if row is None:
+        now = time.time()
+        ids = [_new_id(now) for _ in requests]
+
+        def write(again: bool) -> Run | None:
+            """Write the rows, unless an earlier attempt has; return the first of another request."""
+            with self.transaction() as db:
+                row = db.execute("SELECT * FROM runs WHERE idem_key=?", (idem_key or None,)).fetchone()
+                if row or (again and db.execute("SELECT 1 FROM runs WHERE id=?", ids[:1]).fetchone()):
+                    return Run.of(row) if row else None
                 require_room(db, len(requests), most)
-                (text, seed), *others = requests
-                runs = [self._insert(db, text, seed, idem_key, client)]
-                for number, (text, seed) in enumerate(others, start=2):
-                    runs.append(self._insert(db, text, seed, f"{runs[0].id}{MEMBER}{number}", client))
-                also(db, runs)
-                return runs
-            first = Run.of(row)
-        if changes := _differences(first.request_json, requests[0][0]):
+                keys = [idem_key or None, *(f"{ids[0]}{MEMBER}{number}" for number in range(2, len(ids) + 1))]
+                for number, (id, (text, seed), key) in enumerate(zip(ids, requests, keys, strict=True)):
+                    _insert(db, id, text, seed, key, client, now + number * TICK)
+                also(db, [_row(db, id) for id in ids])
+                return None
+
+        first = self._database.repeated(write)
+        if first and (changes := _differences(first.request_json, requests[0][0])):
             raise BadInput(
                 f"idempotency key {idem_key!r}: used by run {first.id}, whose request is another one "
                 f"({', '.join(changes)})",
                 "Use another key.",
                 field="idempotency_key",
             )
-        return self.group(first.id)
+        return self.group(first.id if first else ids[0])
 
     def require_room(self, count: int, most: int | None) -> None:
         """Raise `QueueFull` unless as many more runs may wait in the workers' queue, as `add_group` does."""
@@ -269,60 +259,54 @@ class Runs:
 
     def group(self, run_id: str) -> list[Run]:
         """Return the runs of one request in the order of their images; `run_id` is any of them."""
-        with self.readable() as db:
-            first = self._row(db, run_id).group
-            query = "SELECT * FROM runs WHERE id = ? OR idem_key GLOB ?"
-            rows = db.execute(query, (first, f"{first}{MEMBER}*"))
-            return sorted(map(Run.of, rows), key=lambda run: run.seed)
+        first = self.get(run_id).group
+        member = f"{first}{MEMBER}"
+        query = "SELECT * FROM runs WHERE id = ? OR substr(idem_key, 1, ?) = ?"
+        rows = self._rows(query, (first, len(member), member))
+        return sorted(map(Run.of, rows), key=lambda run: run.seed)
 
     def keyed(self, idem_key: str) -> list[Run]:
         """Return the runs of the request with an idempotency key in the order of their images, [] if none."""
-        with self.readable() as db:
-            row = db.execute("SELECT id FROM runs WHERE idem_key=?", (idem_key,)).fetchone()
-        return self.group(row[0]) if row else []
+        rows = self._rows("SELECT id FROM runs WHERE idem_key=?", (idem_key,))
+        return self.group(rows[0][0]) if rows else []
 
     def get(self, run_id: str) -> Run:
         """Return one row; raises `BadInput` for an unknown id."""
-        with self.readable() as db:
-            return self._row(db, run_id)
+        return _only(self._rows("SELECT * FROM runs WHERE id=?", (run_id,)), run_id)
 
     def get_some(self, run_ids: Collection[str]) -> dict[str, Run]:
         """Return the rows of those runs that there are, by id."""
-        places = ", ".join("?" * len(run_ids))
-        with self.readable() as db:
-            rows = db.execute(f"SELECT * FROM runs WHERE id IN ({places})", tuple(run_ids))
-            return {run.id: run for run in map(Run.of, rows)}
+        places = ", ".join("?" * len(run_ids)) or "NULL"
+        rows = self._rows(f"SELECT * FROM runs WHERE id IN ({places})", tuple(run_ids))
+        return {run.id: run for run in map(Run.of, rows)}
 
     def ended(self) -> dict[str, float]:
         """Return when each run ended, in seconds since the epoch, by its id; of rows that can be read."""
-        query = "SELECT id, updated FROM runs WHERE outcome_json IS NOT NULL AND typeof(updated) = 'real'"
-        with self.readable() as db:
-            return dict(db.execute(query).fetchall())
+        rows = self._rows("SELECT id, updated FROM runs WHERE outcome_json IS NOT NULL")
+        return {id: updated for id, updated in rows if isinstance(updated, float)}
 
     def newest(self, limit: int, prefix: str = "") -> list[Run]:
         """Return the newest rows whose id begins with `prefix`, newest first."""
         query = "SELECT * FROM runs WHERE substr(id, 1, ?) = ? ORDER BY created DESC, id DESC LIMIT ?"
-        with self.readable() as db:
-            rows = db.execute(query, (len(prefix), prefix, limit))
-            return [Run.of(row) for row in rows]
+        return [Run.of(row) for row in self._rows(query, (len(prefix), prefix, limit))]
 
     def queue(self) -> list[Run]:
         """Return the runs that wait for a worker, in the order in which workers take them."""
-        with self.readable() as db:
-            query = (
-                "SELECT * FROM runs WHERE client IS NOT NULL AND outcome_json IS NULL ORDER BY created, id"
-            )
-            runs = [run for run in map(Run.of, db.execute(query)) if run.status in (QUEUED, RUNNING)]
-            return in_order(runs, db)
+        query = "SELECT * FROM runs WHERE client IS NOT NULL AND outcome_json IS NULL ORDER BY created, id"
+
+        def read(_: bool) -> list[Run]:
+            with self.readable() as db:
+                runs = [run for run in map(Run.of, db.execute(query)) if run.status in (QUEUED, RUNNING)]
+                return in_order(runs, db)
+
+        return self._database.repeated(read)
 
     def unfinished(self) -> int:
         """Return the number of runs of clients that are queued or at work."""
-        with self.readable() as db:
-            query = (
-                "SELECT count(*) FROM runs WHERE client IS NOT NULL AND outcome_json IS NULL "
-                "AND status IN (?, ?)"
-            )
-            count: int = db.execute(query, (QUEUED, RUNNING)).fetchone()[0]
+        query = (
+            "SELECT count(*) FROM runs WHERE client IS NOT NULL AND outcome_json IS NULL AND status IN (?, ?)"
+        )
+        count: int = self._rows(query, (QUEUED, RUNNING))[0][0]
         return count
 
     def wait(self, run_id: str, fence: int, question: ApprovalRequest) -> bool:
@@ -330,27 +314,62 @@ class Runs:
 
         Raises `LeaseLost`.
         """
-        with self.transaction() as db:
-            if self._row(db, run_id).cancel_requested:
-                return False
-            text = question.model_dump_json()
-            self._change(
-                db, run_id, fence, lease_owner=None, status=WAITING, question_json=text, answer_json=None
-            )
-            return True
+        text = question.model_dump_json()
+
+        def write(again: bool) -> bool:
+            with self.transaction() as db:
+                run = _row(db, run_id)
+                if again and run.fence == fence and run.status != RUNNING and run.question_json == text:
+                    return True
+                if run.cancel_requested:
+                    return False
+                _change(
+                    db, run_id, fence, lease_owner=None, status=WAITING, question_json=text, answer_json=None
+                )
+                return True
+
+        return self._database.repeated(write)
 
     def answer(self, run_id: str, question: str, answer: Approval, client: str | None = None) -> Run:
         """Write the answer to a question, by its id, so that the run can go on; raises `BadInput`.
 
         A run of no client becomes one of `client`, so that a worker executes it.
         """
-        with self.transaction() as db:
-            run = self._row(db, run_id)
-            if run.question is None or run.question.id != question:
-                raise BadInput(no_question(run))
-            text = answer.model_dump_json()
-            self._change(db, run_id, run.fence, status=QUEUED, answer_json=text, client=run.client or client)
-            return self._row(db, run_id)
+        text = answer.model_dump_json()
+
+        def write(again: bool) -> Run:
+            with self.transaction() as db:
+                run = _row(db, run_id)
+                if again and run.answer_json == text and run.answer_to(question):
+                    return run
+                if run.question is None or run.question.id != question:
+                    raise BadInput(no_question(run))
+                client_now = run.client or client
+                _change(db, run_id, run.fence, status=QUEUED, answer_json=text, client=client_now)
+                return _row(db, run_id)
+
+        return self._database.repeated(write)
+
+    def hand_over(self, run_id: str, client: str, *, reopen: bool = False) -> None:
+        """Queue a run for workers, in the name of `client` if it has none; one at work or waiting stays so.
+
+        `reopen` does so with a failed one, too, and drops an earlier request to cancel. Raises `Finished`.
+        """
+
+        def write(_: bool) -> None:
+            with self.transaction() as db:
+                run = _row(db, run_id)
+                if run.status not in OPEN and not (reopen and run.status == "failed"):
+                    raise Finished(f"run {run_id} has ended: {run.status}")
+                changes: dict[str, Any] = {"client": run.client or client}
+                if reopen and run.status != WAITING:
+                    cancel = 0 if run.cancel_requested == CANCEL else run.cancel_requested
+                    changes |= {"deaths": 0, "cancel_requested": cancel}
+                if run.status not in OPEN:
+                    changes |= {"status": QUEUED, "outcome_json": None}
+                _change(db, run_id, run.fence, **changes)
+
+        self._database.repeated(write)
 
     def claim(self, run_id: str, owner: Owner, *, reopen: bool = False) -> int:
         """Lease an open run to `owner` and return the new fence.
@@ -358,45 +377,48 @@ class Runs:
         `reopen` also leases a failed one, and drops an earlier request to cancel, not one to accept. Raises
         `Busy` with the live holder, `Waiting` and `Finished`.
         """
-        with self.transaction() as db:
-            run = self._row(db, run_id)
-            run.require_intact()
-            if run.status == WAITING:
-                raise Waiting(f"run {run_id} waits for your approval")
-            if run.status not in (QUEUED, RUNNING, "failed" if reopen else RUNNING):
-                raise Finished(f"run {run_id} has ended: {run.status}")
-            if holder := run.owner:
-                until = time.strftime("%H:%M:%S", time.localtime(run.lease_until))
-                raise Busy(f"run {run_id} is being worked on by {holder}, at least until {until}")
-            self._change(
-                db,
-                run_id,
-                run.fence,
-                status="running",
-                outcome_json=None,
-                lease_owner=owner.model_dump_json(),
-                lease_until=time.time() + LEASE_SECONDS,
-                fence=run.fence + 1,
-                cancel_requested=0 if reopen and run.cancel_requested == CANCEL else run.cancel_requested,
-                deaths=0 if reopen else run.deaths + (run.status == RUNNING),
-            )
-            return run.fence + 1
+
+        def write(again: bool) -> int:
+            with self.transaction() as db:
+                run = _row(db, run_id)
+                if again and run.status == RUNNING and run.lease_owner == owner.model_dump_json():
+                    return run.fence
+                _require_free(run, reopen)
+                _change(
+                    db,
+                    run_id,
+                    run.fence,
+                    status=RUNNING,
+                    outcome_json=None,
+                    lease_owner=owner.model_dump_json(),
+                    lease_until=time.time() + LEASE_SECONDS,
+                    fence=run.fence + 1,
+                    cancel_requested=0 if reopen and run.cancel_requested == CANCEL else run.cancel_requested,
+                    deaths=0 if reopen else run.deaths + (run.status == RUNNING),
+                )
+                return run.fence + 1
+
+        return self._database.repeated(write)
 
     def renew(self, run_id: str, fence: int) -> None:
         """Extend the lease; raises `LeaseLost`."""
-        with self.transaction() as db:
-            self._change(db, run_id, fence, lease_until=time.time() + LEASE_SECONDS)
+        self._update(run_id, fence, lease_until=time.time() + LEASE_SECONDS)
 
     def release(self, run_id: str, fence: int) -> None:
         """Release an unfinished run, so that the next holder need not wait."""
-        with self.transaction() as db:
-            self._change(db, run_id, fence, lease_owner=None, status=QUEUED)
+
+        def write(again: bool) -> None:
+            with self.transaction() as db:
+                run = _row(db, run_id)
+                if not again or (run.fence, run.status) == (fence, RUNNING):
+                    _change(db, run_id, fence, lease_owner=None, status=QUEUED)
+
+        self._database.repeated(write)
 
     def commit(self, run_id: str, fence: int, outcome: Outcome) -> None:
         """Write the outcome; raises `LeaseLost` if the fence is stale."""
-        with self.transaction() as db:
-            text = outcome.model_dump_json()
-            self._change(db, run_id, fence, status=outcome.ending, outcome_json=text, lease_owner=None)
+        text = outcome.model_dump_json()
+        self._update(run_id, fence, status=outcome.ending, outcome_json=text, lease_owner=None)
 
     def request_cancel(self, run_id: str) -> Run:
         """Request cancellation and return the row; a finished run is not changed, a waiting one goes on."""
@@ -407,44 +429,90 @@ class Runs:
         return self._request(run_id, ACCEPT)
 
     def _request(self, run_id: str, request: int) -> Run:
-        with self.transaction() as db:
-            run = self._row(db, run_id)
-            if run.status in OPEN:
-                status = QUEUED if run.status == WAITING else run.status
-                values = (request, status, time.time(), run_id)
-                db.execute("UPDATE runs SET cancel_requested=?, status=?, updated=? WHERE id=?", values)
-            return self._row(db, run_id)
+        def write(_: bool) -> Run:
+            with self.transaction() as db:
+                run = _row(db, run_id)
+                if run.status in OPEN:
+                    status = QUEUED if run.status == WAITING else run.status
+                    values = (request, status, time.time(), run_id)
+                    db.execute("UPDATE runs SET cancel_requested=?, status=?, updated=? WHERE id=?", values)
+                return _row(db, run_id)
 
-    def _change(self, db: sqlite3.Connection, run_id: str, fence: int, /, **fields: Any) -> None:
-        columns = ", ".join(f"{name}=?" for name in fields)
-        values = (*fields.values(), time.time(), run_id, fence)
-        cursor = db.execute(f"UPDATE runs SET {columns}, updated=? WHERE id=? AND fence=?", values)
-        if cursor.rowcount != 1:
-            raise LeaseLost(f"run {run_id} has been taken over by another process")
+        return self._database.repeated(write)
 
-    def _row(self, db: sqlite3.Connection, run_id: str) -> Run:
-        row = db.execute("SELECT * FROM runs WHERE id=?", (run_id,)).fetchone()
-        if row is None:
-            raise NotFound(f"run {run_id!r}: there is none", "`pleinair runs list` shows them.")
-        return Run.of(row)
+    def _update(self, run_id: str, fence: int, **fields: Any) -> None:
+        """Change a row of which the caller has the fence; a repetition changes nothing more."""
 
-    def _insert(
-        self, db: sqlite3.Connection, request_json: str, seed: int, key: str | None, client: str | None
-    ) -> Run:
-        now = time.time()
-        run_id = time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(4)
-        request = json.loads(request_json)
-        listed = (
-            str(request.get("prompt", "")).casefold(),
-            str(request.get("graph", "")),
-            str(request.get("settings", {}).get("profile", "")),
-        )
-        db.execute(
-            "INSERT INTO runs (id, idem_key, order_json, seed, status, created, updated, client, "
-            "words, graph, profile) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (run_id, key or None, request_json, seed, QUEUED, now, now, client, *listed),
-        )
-        return self._row(db, run_id)
+        def write(_: bool) -> None:
+            with self.transaction() as db:
+                _change(db, run_id, fence, **fields)
+
+        self._database.repeated(write)
+
+
+def _database_of(table: Path | str) -> Database:
+    """Return the database of a SQLite file, or of the URL of a Postgres database; connects to nothing."""
+    if isinstance(table, Path):
+        return SqliteDatabase(table)
+    from pleinair.app.runs.postgres import postgres_of
+
+    return postgres_of(table)
+
+
+def _change(db: Connection, run_id: str, fence: int, /, **fields: Any) -> None:
+    columns = ", ".join(f"{name}=?" for name in fields)
+    values = (*fields.values(), time.time(), run_id, fence)
+    cursor = db.execute(f"UPDATE runs SET {columns}, updated=? WHERE id=? AND fence=?", values)
+    if cursor.rowcount != 1:
+        raise LeaseLost(f"run {run_id} has been taken over by another process")
+
+
+def _row(db: Connection, run_id: str) -> Run:
+    return _only(db.execute("SELECT * FROM runs WHERE id=?", (run_id,)).fetchall(), run_id)
+
+
+def _only(rows: Sequence[Any], run_id: str) -> Run:
+    if not rows:
+        raise NotFound(f"run {run_id!r}: there is none", "`pleinair runs list` shows them.")
+    return Run.of(rows[0])
+
+
+def _require_free(run: Run, reopen: bool) -> None:
+    """Raise an error for a run that cannot be leased."""
+    run.require_intact()
+    if run.status == WAITING:
+        raise Waiting(f"run {run.id} waits for your approval")
+    if run.status not in (QUEUED, RUNNING, "failed" if reopen else RUNNING):
+        raise Finished(f"run {run.id} has ended: {run.status}")
+    if holder := run.owner:
+        until = time.strftime("%H:%M:%S", time.localtime(run.lease_until))
+        raise Busy(f"run {run.id} is being worked on by {holder}, at least until {until}")
+
+
+def _new_id(now: float) -> str:
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime(now)) + secrets.token_hex(4)
+
+
+def _insert(
+    db: Connection,
+    run_id: str,
+    request_json: str,
+    seed: int,
+    key: str | None,
+    client: str | None,
+    created: float,
+) -> None:
+    request = json.loads(request_json)
+    listed = (
+        str(request.get("prompt", "")).casefold(),
+        str(request.get("graph", "")),
+        str(request.get("settings", {}).get("profile", "")),
+    )
+    db.execute(
+        "INSERT INTO runs (id, idem_key, order_json, seed, status, created, updated, client, "
+        "words, graph, profile) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (run_id, key, request_json, seed, QUEUED, created, created, client, *listed),
+    )
 
 
 def no_question(run: Run) -> str:

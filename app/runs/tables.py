@@ -16,15 +16,15 @@ CREATE TABLE runs (
     id TEXT PRIMARY KEY,
     idem_key TEXT UNIQUE,
     order_json TEXT NOT NULL,
-    seed INTEGER NOT NULL,
+    seed BIGINT NOT NULL,
     status TEXT NOT NULL,
     lease_owner TEXT,
-    lease_until REAL NOT NULL DEFAULT 0,
+    lease_until DOUBLE PRECISION NOT NULL DEFAULT 0,
     fence INTEGER NOT NULL DEFAULT 0,
     cancel_requested INTEGER NOT NULL DEFAULT 0,
     outcome_json TEXT,
-    created REAL NOT NULL,
-    updated REAL NOT NULL,
+    created DOUBLE PRECISION NOT NULL,
+    updated DOUBLE PRECISION NOT NULL,
     client TEXT,
     question_json TEXT,
     answer_json TEXT,
@@ -42,12 +42,30 @@ DELETED = "CREATE TABLE deleted (id TEXT PRIMARY KEY, images TEXT NOT NULL)"
 THREADS = """
 CREATE TABLE threads (
     id TEXT PRIMARY KEY,
-    updated REAL NOT NULL,
+    updated DOUBLE PRECISION NOT NULL,
     words TEXT NOT NULL,
     thread_json TEXT NOT NULL
 )
 """
 QUEUE = "CREATE INDEX queue ON runs (created) WHERE client IS NOT NULL AND outcome_json IS NULL"
+# the tables of a Postgres database, which has had none of the earlier schemas
+POSTGRES = (
+    # a function of SQLite that the statements use
+    "CREATE OR REPLACE FUNCTION instr(TEXT, TEXT) RETURNS INTEGER LANGUAGE sql IMMUTABLE STRICT "
+    "AS 'SELECT strpos($1, $2)'",
+    TABLES,
+    QUEUE,
+    "CREATE INDEX listing ON runs (created, id)",  # an entry of an index holds at most 2.7 KB
+    DELETED,
+    THREADS,
+    "CREATE TABLE events (run TEXT NOT NULL, seq BIGINT NOT NULL, line TEXT NOT NULL, "
+    "PRIMARY KEY (run, seq))",
+    # of checkpoints, see `items.py`
+    "CREATE TABLE items (thread_id TEXT NOT NULL, hash BYTEA NOT NULL, value BYTEA NOT NULL, "
+    "PRIMARY KEY (thread_id, hash))",
+    "CREATE TABLE workers (id TEXT PRIMARY KEY, name TEXT NOT NULL, seen DOUBLE PRECISION NOT NULL)",
+    "CREATE TABLE pleinair_schema (version BIGINT NOT NULL)",
+)
 MIGRATIONS = {  # from a schema to the next one
     1: (
         "ALTER TABLE runs ADD COLUMN client TEXT",

@@ -6,6 +6,7 @@ Where the settings name several devices, it executes as many runs at once, in th
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -15,7 +16,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from pleinair.app.engines import devices_of
 from pleinair.app.paths import Paths
@@ -24,12 +24,15 @@ from pleinair.app.runs.presence import present
 from pleinair.app.runs.runner import MOST_DEATHS, perform
 from pleinair.app.runs.signals import handling
 from pleinair.app.runs.store import Busy, Finished, LeaseLost, Run, Runs, Waiting
-from pleinair.app.settings import load
+from pleinair.app.settings import home_of, load
+from pleinair.tools.storage.away import Away
 from pleinair.tools.types import BadInput, Outcome, PleinairError
 
 POLL = 0.2  # seconds between two looks at the queue, where nobody tells of a new run
 PAUSE = 30.0  # seconds before a run is taken again that could not be executed, such as on a full disk
-PREVIEW = "preview.png"  # in the folder of a run that is being executed
+AWAY = 5.0  # seconds between two looks at a database that has been away for half a minute
+PREVIEW = "preview.png"  # among the files of a run that is being executed
+PREVIEWS = 1.0  # seconds from one to the next on object storage, where each is a request
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 log = logging.getLogger(__name__)
 
@@ -63,15 +66,20 @@ def work(
     def work_on() -> None:
         try:
             while not stop.is_set() and (idle is None or worker.idle_seconds() < idle):
-                if run := worker.execute_next():
-                    on_end(runs.get(run.id))
-                else:
-                    look.wait(POLL)
-                    look.clear()
+                try:
+                    if run := worker.execute_next():
+                        on_end(runs.get(run.id))
+                        continue
+                except Away as error:
+                    log.error("%s It is tried again.", error)
+                    stop.wait(AWAY)
+                look.wait(POLL)
+                look.clear()
         except BaseException:
             stop.set()  # the other threads end, too
             raise
 
+    runs.unfinished()  # a worker does not start without its database
     with runs, present(places):
         if at_once == 1:
             work_on()
@@ -113,7 +121,7 @@ class _Worker:
             self._at_work.discard(run.id)
 
     def _next(self) -> Run | None:
-        """Take the first run of the queue that is neither paused nor taken by another thread."""
+        """Claim the first run of the queue that is neither paused nor taken by another thread."""
         with self._lock:
             now = time.monotonic()
             self._paused = {run: until for run, until in self._paused.items() if until > now}
@@ -124,15 +132,24 @@ class _Worker:
             return run
 
     def _execute(self, run: Run) -> bool:
-        preview = self._places.run(run.id) / PREVIEW
+        files, shown = self._places.files(run.id), -math.inf
 
         def show(png: bytes) -> None:
-            _replace(preview, png)
+            nonlocal shown
+            if files.local or time.monotonic() - shown >= PREVIEWS:
+                with suppress(PleinairError):  # a full disk: the run itself goes on
+                    files.write(PREVIEW, png, durable=False)
+                shown = time.monotonic()
             self._tell()
 
         try:
             perform(self._runs, run, self._places, lambda _: self._tell(), show, stop=self._stop)
         except (Busy, Finished, LeaseLost, Released, Waiting):
+            return False
+        except Away as error:  # no fault of the run: the next holder goes on with it
+            log.error("Run %s stops here: %s", run.id, error)
+            with self._lock:
+                self._paused[run.id] = time.monotonic() + AWAY
             return False
         except PleinairError as error:
             log.error("Run %s could not be executed: %s", run.id, error)
@@ -141,8 +158,8 @@ class _Worker:
             log.exception("Run %s could not be executed.", run.id)
             return self._count(run, error)
         finally:
-            with suppress(OSError):
-                preview.unlink(missing_ok=True)
+            with suppress(PleinairError, OSError):
+                files.remove_file(PREVIEW)
             self._tell()
         return True
 
@@ -157,13 +174,6 @@ class _Worker:
         with suppress(PleinairError), Lease(self._runs, run.id) as lease:
             lease.commit(Outcome(ending="failed", reason=reason[:2000] or "no reason given"))
         return True
-
-
-def _replace(path: Path, data: bytes) -> None:
-    part = path.with_suffix(".part")
-    with suppress(OSError):  # a full disk: the run itself goes on
-        part.write_bytes(data)
-        part.replace(path)
 
 
 @contextmanager
@@ -186,8 +196,6 @@ def main() -> None:
 
     The only argument is the number of an open file, to which a byte is written at every event.
     """
-    from pleinair.app.api import home, run_table
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the server too, which decides
     look = threading.Event()
     with stopped_by_signals(signal.SIGTERM) as stop:
@@ -200,8 +208,8 @@ def main() -> None:
 
         threading.Thread(target=listen, daemon=True).start()
         try:
-            tell = _teller(int(sys.argv[1]))
-            work(run_table(), home(), stop, look=look, tell=tell, at_once=runs_at_once())
+            tell, places = _teller(int(sys.argv[1])), home_of(load(untrusted="ignore"))
+            work(Runs(places.table), places, stop, look=look, tell=tell, at_once=runs_at_once())
         except PleinairError as error:
             sys.exit(f"pleinair worker: {error}")
 

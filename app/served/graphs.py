@@ -11,7 +11,6 @@ from __future__ import annotations
 from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -86,12 +85,7 @@ def _built(settings: str, places: Paths) -> Context:
     from pleinair.app.settings import Settings
     from pleinair.tools.storage.artifacts import ArtifactStore
 
-    return build(Settings.model_validate_json(settings), places, ArtifactStore(pictures(places)))
-
-
-def pictures(places: Paths) -> Path:
-    """Return the folder of the images of served graphs."""
-    return places.home / "served" / "pictures"
+    return build(Settings.model_validate_json(settings), places, ArtifactStore(places.served_images))
 
 
 def served(name: str) -> CompiledStateGraph[Any, Any, Any, Any]:

@@ -16,8 +16,10 @@ from pleinair.app.server.clients import wants_json
 from pleinair.app.server.security import Refusal
 from pleinair.app.server.site import Site
 from pleinair.app.server.v1.errors import ApiFault, is_programmatic, response_of
+from pleinair.tools.storage.away import Away
 from pleinair.tools.types import BadInput, NotFound, PleinairError
 
+AWAY = 10  # seconds after which to try again what needs a database or storage that is away
 TITLES = {
     400: "This is not possible",
     401: "This server needs a token",
@@ -30,6 +32,7 @@ TITLES = {
     422: "This is not possible",
     429: "All places in the queue are taken",
     500: "Something is broken in pleinair",
+    503: "The database or the storage of the images cannot be reached",
 }
 REMEDIES = {
     404: "It may have been deleted. The chats are listed under Chat, and the runs under Runs.",
@@ -70,7 +73,13 @@ def http_status(error: PleinairError) -> int:
     """Return the HTTP status of an error."""
     if isinstance(error, ApiFault):
         return error.status
-    kinds: dict[type[PleinairError], int] = {NotFound: 404, BadInput: 400, QueueFull: 429, Busy: 409}
+    kinds: dict[type[PleinairError], int] = {
+        NotFound: 404,
+        BadInput: 400,
+        QueueFull: 429,
+        Busy: 409,
+        Away: 503,
+    }
     return next((status for kind, status in kinds.items() if isinstance(error, kind)), 500)
 
 
@@ -78,6 +87,8 @@ def headers_of(error: PleinairError) -> dict[str, str]:
     """Return the headers of an error's response: when to try again, or not to."""
     if isinstance(error, ApiFault):
         return error.headers
+    if isinstance(error, Away):
+        return {"retry-after": str(AWAY)}
     return {"retry-after": str(error.retry_after)} if isinstance(error, QueueFull) else {}
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, cast
 from urllib.parse import quote, unquote
 
@@ -30,7 +30,8 @@ from pleinair.app.storyboard.gallery import SMALL
 from pleinair.app.storyboard.html import TEMPLATES
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.storage.artifacts import encode_png
-from pleinair.tools.types import BadInput, NotFound
+from pleinair.tools.storage.folder import read_file
+from pleinair.tools.types import BadInput, NotFound, PleinairError
 
 COOKIE = "pleinair_judge"
 MOST_NAME = 60  # characters of a judge's name
@@ -141,10 +142,9 @@ def _bytes(shown: Shown) -> bytes:
     """Return the file of an image; raises `NotFound` if it is gone or has changed since the study began."""
     import hashlib
 
-    try:
-        data = Path(shown.file).read_bytes()
-    except OSError:
-        data = b""
+    data = b""
+    with suppress(PleinairError):
+        data = read_file(shown.file) or b""
     if hashlib.sha256(data).hexdigest() != shown.sha256:
         raise NotFound(
             "An image of this pair is gone or has changed.", "Skip the pair, or put the file back."

@@ -298,8 +298,8 @@ def _result(
         return library.search_like(example["like"], count)
     if not example:
         return library.search(words, count)
-    folder = site.places.run(example["run"]) / "pictures" if "run" in example else site.places.input_images
-    data = stored_png(ArtifactStore(folder), example.get("image", ""))
+    place = site.places.pictures(example["run"]) if "run" in example else site.places.input_images
+    data = stored_png(ArtifactStore(place), example.get("image", ""))
     if data is None:
         raise NotFound("The image to search for is missing.", "Choose it again.")
     return library.search_image(read_picture(data), count)

@@ -12,7 +12,6 @@ from pleinair.app.runs.events import read_readable
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.store import ACCEPT, Run
 from pleinair.app.runs.tables import OPEN, QUEUED, RUNNING, WAITING
-from pleinair.app.runs.worker import PREVIEW
 from pleinair.app.server.decisions import RunDecisions, decisions_of
 from pleinair.app.server.site import LinkedGallery, LinkedImage, Site
 from pleinair.app.storyboard.words import file_name
@@ -132,17 +131,14 @@ def _open(site: Site, run: Run) -> VersionView:
         view,
         activity=_activity(site, run) or current_activity(events) or STARTING,
         step=_activity(site, run) or current_activity(events, counts=False) or STARTING,
-        preview=_preview(site, run) if run.status == RUNNING else "",
+        preview=_preview(site, run),
         decisions=decisions_of(run, site.places),
     )
 
 
 def _preview(site: Site, run: Run) -> str:
-    try:
-        stamp = (site.places.run(run.id) / PREVIEW).stat().st_mtime_ns
-    except OSError:
-        return ""
-    return f"/runs/{run.id}/preview.png?{stamp}"
+    stamp = site.preview_stamp(run.id) if run.status == RUNNING else None
+    return f"/runs/{run.id}/preview.png?{stamp[1]}" if stamp else ""
 
 
 def _activity(site: Site, run: Run) -> str:

@@ -18,6 +18,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response, Streamin
 from starlette.background import BackgroundTask
 
 from pleinair.app.runs.download import zip_of
+from pleinair.app.runs.event_rows import EventRows
 from pleinair.app.runs.listing import RunFilter, choices_of, page_of
 from pleinair.app.runs.retention import REASONS, delete, planned, size_text
 from pleinair.app.runs.store import Run
@@ -160,7 +161,7 @@ def delete_runs(
 def thumbnail(request: Request, run_id: str, name: str) -> Response:
     """Send an image of a run, reduced."""
     site = site_of(request)
-    data = stored_png(ArtifactStore(site.places.run(run_id) / "pictures"), name)
+    data = stored_png(ArtifactStore(site.places.pictures(run_id)), name)
     if data is None:
         return png(None)
     image, file = read_picture(data), io.BytesIO()
@@ -170,11 +171,10 @@ def thumbnail(request: Request, run_id: str, name: str) -> Response:
 
 
 @lru_cache(maxsize=4096)
-def _end_of(events: Path, updated: float) -> str:
+def _end_of(events: Path | EventRows, updated: float) -> str:
     """Return attempts and seconds of a run that has ended, "" if its log cannot be read."""
     try:
-        with events.open("rb") as file:
-            end = json.loads(file.readlines()[-1])["data"]
+        end = json.loads(events.read_bytes().splitlines()[-1])["data"]
         count, seconds = len(end["attempts"]), sum(usage["seconds"] for usage in end["usage"])
     except (OSError, ValueError, LookupError, TypeError):
         return ""

@@ -13,6 +13,7 @@ from pleinair.app.library.thumbnails import thumbnail
 from pleinair.app.runs.calls import call_image
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.tables import OPEN
+from pleinair.app.runs.worker import PREVIEW
 from pleinair.app.server.decisions import decisions_of
 from pleinair.app.server.feed import key_of
 from pleinair.app.server.site import IMMUTABLE, png, site_of, stored_original, stored_png
@@ -49,10 +50,10 @@ def image(request: Request, run_id: str, name: str, crop: str = "") -> Response:
     """Send an image of a run by its SHA-256, or a crop of it."""
     site = site_of(request)
     site.runs.get(run_id)
-    folder = site.places.run(run_id)
-    data = stored_png(ArtifactStore(folder / "pictures"), name)
+    data = stored_png(ArtifactStore(site.places.pictures(run_id)), name)
     if data is None or not crop:
-        return png(data or call_image(folder, name))  # which is not decoded here: a reply can have any image
+        # which is not decoded here: a reply can have any image
+        return png(data or call_image(site.places.files(run_id), name))
     file = io.BytesIO()
     try:
         x0, y0, x1, y1 = map(float, crop.split(","))
@@ -67,7 +68,7 @@ def original(request: Request, run_id: str, name: str) -> Response:
     """Send the file in which a server sent and signed an image, unchanged, by the SHA-256 of the image."""
     site = site_of(request)
     run = site.runs.get(run_id)
-    signed = stored_original(ArtifactStore(site.places.run(run.id) / "pictures"), name)
+    signed = stored_original(ArtifactStore(site.places.pictures(run.id)), name)
     if signed is None:
         return Response(status_code=404)
     file = f"{run.id}-{read_request(run.request_json).slug}-original{signed.suffix}"
@@ -96,9 +97,7 @@ def hit(request: Request, run_id: str, name: str) -> Response:
 )
 def preview(request: Request, run_id: str) -> Response:
     """Send the newest preview of the image in progress; nothing where that has just been finished."""
-    path = site_of(request).places.run(run_id) / "preview.png"
-    try:
-        data = path.read_bytes()  # at once: a worker may replace the file meanwhile
-    except FileNotFoundError:
+    data = site_of(request).places.files(run_id).read(PREVIEW)
+    if data is None:
         return Response(status_code=204)
     return Response(data, media_type="image/png")

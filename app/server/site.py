@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
+import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -27,6 +30,7 @@ from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.results import chosen_by
 from pleinair.app.runs.store import Run, Runs
 from pleinair.app.runs.tables import OPEN, QUEUED, RUNNING
+from pleinair.app.runs.worker import PREVIEW, PREVIEWS
 from pleinair.app.server.decisions import decisions_of, hit_address
 from pleinair.app.server.watch import Version, Watcher
 from pleinair.app.storyboard.export import attribution_of
@@ -36,6 +40,7 @@ from pleinair.app.trace.calls import inline_calls, steps_with_calls, usage_by_at
 from pleinair.app.trace.trace import device_ahead, trace_begun
 from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact, Original
 from pleinair.tools.storage.files import stamp_of
+from pleinair.tools.storage.folder import Stamp, StorageFault
 from pleinair.tools.types import BadInput, Box, Hit, Picture
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -168,11 +173,32 @@ class Site:
     def _version(self, run: Run | None, queue: Sequence[str]) -> Version:
         if run is None:
             return None
-        folder = self.places.run(run.id)
-        stamps = [stamp_of(folder / name) for name in ("events.jsonl", "preview.png")]
+        log = self.places.events(run.id)
+        stamps = [stamp_of(log) if isinstance(log, Path) else log.stamp()]
+        stamps += [self.preview_stamp(run.id)] if run.status == RUNNING else []
         ahead = queue.index(run.id) if run.id in queue else None
         updated = run.updated if run.status != RUNNING else 0.0  # which renewals of the lease change too
         return run.status, updated, run.cancel_requested, ahead, *stamps
+
+    def preview_stamp(self, run_id: str) -> Stamp | None:
+        """Return the stamp of the newest preview of a run that is executed now, None for none.
+
+        Object storage, where each look is a request, is asked once in `PREVIEWS` seconds at most.
+        """
+        files = self.places.files(run_id)
+        if files.local:
+            return files.stamp(PREVIEW)
+        asked, stamp = self._preview_stamps.get(run_id, (-math.inf, None))
+        if time.monotonic() - asked >= PREVIEWS:
+            with suppress(StorageFault):  # a preview is no reason to fail a page
+                stamp = files.stamp(PREVIEW)
+            self._preview_stamps[run_id] = time.monotonic(), stamp
+        return stamp
+
+    @cached_property
+    def _preview_stamps(self) -> dict[str, tuple[float, Stamp | None]]:
+        """Return by run when object storage was asked last, and its answer."""
+        return {}
 
     def rendered(self, run_id: str) -> str:
         """Return the part of a page that shows a run, or that it has been deleted."""
@@ -194,7 +220,7 @@ class Site:
             device = device_ahead(read_readable(self.places.events(run.id)).events)
             return Markup(self.render("not_begun.html", device=device, **facts))
         gallery = LinkedGallery(run.id, read_request(run.request_json))
-        preview = stamp_of(self.places.run(run.id) / "preview.png")
+        preview = self.preview_stamp(run.id) if run.status == RUNNING else None
         steps = steps_with_calls(run, self.places)
         values = run_values(trace, gallery, usage_by_attempt(steps), attribution_of(run, self.places))
         values |= {"steps": steps, "inline": inline_calls(steps), "parent": trace.run.parent}
@@ -206,7 +232,7 @@ class Site:
             trace = trace_begun(run, self.places)
         except BadInput:
             return {"attempts": [], "originals": [], "origin": None, "others": []}
-        parent, store = trace.run.parent, ArtifactStore(self.places.run(run.id) / "pictures")
+        parent, store = trace.run.parent, ArtifactStore(self.places.pictures(run.id))
         newest = [self.row(other) for other in self.runs.newest(MOST_OFFERED) if other.id != run.id]
         origins = self.runs.get_some([parent.run]) if parent else {}
         return {

@@ -57,7 +57,7 @@ def call_page(request: Request, run_id: str, number: int) -> HTMLResponse:
     """Show the messages of one MLLM call."""
     site = site_of(request)
     run = site.runs.get(run_id)
-    calls = [call for call in read_calls(site.places.run(run.id)) if call.number == number]
+    calls = [call for call in read_calls(site.places.files(run.id)) if call.number == number]
     if not calls:
         raise BadInput(f"run {run_id}: no messages of an MLLM call {number} are stored")
     return HTMLResponse(site.render("call_page.html", run=run, call=calls[0]))

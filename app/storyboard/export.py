@@ -56,7 +56,7 @@ def exported(run: Run, places: Paths, kind: str) -> bytes:
 def attribution_of(run: Run, places: Paths) -> Attribution | None:
     """Return the attribution of a run, None where there is none that can be read."""
     with suppress(BadInput):
-        return read_attribution(places.run(run.id))
+        return read_attribution(places.files(run.id))
     return None
 
 

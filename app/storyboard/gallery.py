@@ -59,7 +59,7 @@ class Gallery:
 
     def __init__(self, run_id: str, request: DrawRequest, paths: Paths) -> None:
         self._request, self._paths = request, paths
-        self._store = ArtifactStore(paths.run(run_id) / "pictures")
+        self._store = ArtifactStore(paths.pictures(run_id))
         self.pocket = "pocket" in request.settings.generator.model_dump_json()
         self.leak = request.settings.leak  # thresholds
 

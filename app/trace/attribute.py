@@ -113,12 +113,12 @@ def plan_attribution(run: str, overrides: Mapping[str, Any] | None = None) -> Pl
     request = request.model_copy(update={"settings": altered(request.settings, overrides or {})})
     check_budget(request.settings.budget)
     trace, references = trace_begun(row, places), best.request.references
-    _require_images(row, best, ArtifactStore(places.run(row.id) / "pictures"))
+    _require_images(row, best, ArtifactStore(places.pictures(row.id)))
     requests = {
         subset: _requests(best, [references[number] for number in subset], request, trace)
         for subset in planned_subsets(len(references))
     }
-    stored = read_attribution(places.run(row.id))
+    stored = read_attribution(places.files(row.id))
     if stored is None or stored.picture != best.picture or stored.references != references:
         stored = _begun(row, trace, best)
     return Plan(row, places, request, trace, best, requests, stored)
@@ -232,8 +232,8 @@ class _Work:
     def __init__(self, plan: Plan, parts: Parts, on_progress: OnProgress) -> None:
         self._plan, self._parts, self._on_progress = plan, parts, on_progress
         self._result = plan.stored.model_copy(update={"limit": None})
-        self._folder = plan.places.run(plan.run.id)
-        self._store = ArtifactStore(self._folder / "pictures")
+        self._files = plan.places.files(plan.run.id)
+        self._store = ArtifactStore(plan.places.pictures(plan.run.id))
         self._budget = plan.request.settings.budget
         self._done, self._total = 0, plan.images + plan.critiques
 
@@ -306,7 +306,7 @@ class _Work:
     def _save(self, *spent: Usage, **update: Any) -> None:
         usage = Usage.total([self._result.usage, *spent])
         self._result = self._result.model_copy(update={"usage": usage, **update})
-        write_attribution(self._result, self._folder)
+        write_attribution(self._result, self._files)
 
     def _judge_accepted(self, context: Context) -> None:
         if not self._result.concepts:

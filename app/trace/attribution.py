@@ -14,12 +14,11 @@ from collections.abc import Iterator
 from functools import cached_property
 from itertools import combinations
 from math import comb
-from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
-from pleinair.tools.storage.files import write_whole
+from pleinair.tools.storage.folder import Folder
 from pleinair.tools.types import BadInput, Limit, Picture, Reference, Row, Usage, Value, belief
 
 FILE = "attribution.json"  # in the folder of the run
@@ -252,17 +251,18 @@ class Attribution(Value):
         }
 
 
-def read_attribution(folder: Path) -> Attribution | None:
-    """Return what is stored in the folder of a run, None for nothing; raise `BadInput` if it is damaged."""
-    path = folder / FILE
-    try:
-        return Attribution.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
+def read_attribution(files: Folder) -> Attribution | None:
+    """Return what is stored in the files of a run, None for nothing; raise `BadInput` if it is damaged."""
+    data = files.read(FILE)
+    if data is None:
         return None
+    try:
+        return Attribution.model_validate_json(data)
     except ValidationError as error:
-        raise BadInput(f"{path}: it cannot be read", "Delete it; the images are drawn again.") from error
+        remedy = "Delete it; the images are drawn again."
+        raise BadInput(f"{files.path(FILE)}: it cannot be read", remedy) from error
 
 
-def write_attribution(attribution: Attribution, folder: Path) -> None:
-    """Write the file in the folder of a run; raises `PleinairError` if the disk is full."""
-    write_whole(folder / FILE, attribution.model_dump_json(indent=2).encode())
+def write_attribution(attribution: Attribution, files: Folder) -> None:
+    """Write the file of a run; raises `PleinairError` if the disk is full."""
+    files.write(FILE, attribution.model_dump_json(indent=2).encode())

@@ -45,7 +45,7 @@ def steps_with_calls(run: Run, places: Paths) -> list[StepCalls]:
         steps = steps_of(run, places)
     except BadInput:  # its graph is not installed any more; the calls are there
         steps = list[Step]()
-    return _joined(steps, read_calls(places.run(run.id)))
+    return _joined(steps, read_calls(places.files(run.id)))
 
 
 def _joined(steps: Sequence[Step], calls: Sequence[CallRecord]) -> list[StepCalls]:
@@ -94,7 +94,8 @@ def call_lines(call: CallRecord) -> Lines:
     for number, (messages, request) in enumerate(call.requests, 1):
         if len(call.tries) > 1:
             repeated = ", the same messages" if request.messages is None else ""
-            yield "request", f"{number} of {len(call.tries)}{repeated}"
+            where = f" to {request.server}" if request.server else ""
+            yield "request", f"{number} of {len(call.tries)}{where}{repeated}"
         if request.messages is not None:
             for message in messages:
                 yield from _message_lines(message)

@@ -43,7 +43,7 @@ def replay(run: str, out: str | None = None) -> Result:
     if not ends:
         raise BadInput(f"{home().events(row.id)}: the event `ended` is missing")
     end, request = ends[-1], read_request(row.request_json)
-    store = ArtifactStore(home().run(row.id) / "pictures")
+    store = ArtifactStore(home().pictures(row.id))
     for picture in pictures_in(end.model_dump(mode="json", include={"attempts"})):
         store.read(picture)
     folder = Path(out or request.out).expanduser().absolute()

@@ -42,7 +42,7 @@ class Report:
         self.run = run
         self.trace = trace_begun(run, places)
         self._chosen = chosen_by(read_request(run.request_json))
-        self._store = ArtifactStore(places.run(run.id) / "pictures")
+        self._store = ArtifactStore(places.pictures(run.id))
         self.steps = steps_with_calls(run, places)
 
     def usage(self, number: int) -> list[Usage]:

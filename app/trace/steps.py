@@ -45,12 +45,11 @@ def steps_of(run: Run, places: Paths) -> list[Step]:
 
     Raises `BadInput` when the graph is not installed any more.
     """
-    from pleinair.app.runs.checkpoints import compiled, open_saver
+    from pleinair.app.runs.checkpoints import compiled, has_begun, open_saver
 
-    path = places.run(run.id) / "checkpoints.sqlite"
-    if not path.exists():
+    if not has_begun(places, run.id):
         return []
-    with open_saver(path) as saver:
+    with open_saver(places, run.id) as saver:
         graph = compiled(read_request(run.request_json).graph, saver)
         history = list(graph.get_state_history(config_of(run.id)))[::-1]
         newest = graph.get_state(config_of(run.id)).values

@@ -114,7 +114,7 @@ def largest_embedding(figures: Figures) -> Figures | None:
 
 
 def _between(rows: Sequence[Figures]) -> str:
-    """Name the sizes that `each_more` takes."""
+    """Return the sizes that `each_more` takes, as words."""
     return " to ".join(f"{row['images']:,}" for row in rows[-2:])
 
 

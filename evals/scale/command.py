@@ -26,16 +26,24 @@ MODULES = {
     "mllm": ("pleinair.evals.scale.mllm", "MLLM calls and tokens of our loop against ImageRAG's flow"),
     "embedding": ("pleinair.evals.scale.embedding", "indexing against open_clip's own loop"),
     "shards": ("pleinair.evals.scale.shards", "a library indexed in shares against one process"),
+    "ray": ("pleinair.evals.scale.ray", "a library indexed by Ray on nodes of this machine"),
+    "lists": ("pleinair.evals.scale.lists", "search by lists on disk, against FAISS's flat index"),
     "sources": ("pleinair.evals.scale.sources", "images in tar, Parquet and Arrow against files"),
     "startup": ("pleinair.evals.scale.startup", "a cold and a warm run of the pocket engines, by phases"),
     "attempts": (
         "pleinair.evals.scale.attempts",
         "attempts with cached encodings, batches of seeds, and threads, as ratios",
     ),
+    "serve": ("pleinair.evals.scale.serve", "images a second of Ray Serve against one process"),
     "steps": ("pleinair.evals.scale.steps", "time, bytes and memory of durable steps, and of a chat's turns"),
+    "workers": ("pleinair.evals.scale.workers", "worker processes on one queue whose units wait"),
     "search": (
         "pleinair.evals.scale.search",
         "one search and a batch of 32, against FAISS's flat index",
+    ),
+    "pgvector": (
+        "pleinair.evals.scale.pgvector",
+        "searches of vectors in Postgres, exact and by HNSW, against FAISS's flat index",
     ),
 }
 

@@ -83,7 +83,7 @@ def _column(rows: Sequence[Figures], field: str, size: str = "images") -> Points
 
 
 def _legends(panels: Sequence[Axes]) -> None:
-    """Put each legend under its axes, where it covers no line, and end the scales at powers of ten."""
+    """Place each legend under its axes, where it covers no line, and end the scales at powers of ten."""
     for axes in panels:
         low, high = axes.dataLim.intervaly
         if 0 < low <= high < inf:  # else nothing was drawn

@@ -89,6 +89,14 @@ def make_queries(around: Vectors, seed: int, noise: float = 1.5) -> Vectors:
     return _unit(around + gap + off)
 
 
+def make_case(size: int, seed: int, queries: int, own: int) -> tuple[Vectors, Vectors, Vectors]:
+    """Return `size` vectors, `queries` near centres of clusters, and `own` near vectors of the index."""
+    vectors, centres = make_vectors(size, seed)
+    rng = np.random.default_rng(seed + 1)
+    near_centres = make_queries(centres[rng.integers(0, CLUSTERS, queries)], seed + 1)
+    return vectors, near_centres, make_queries(vectors[rng.integers(0, size, own)], seed + 2)
+
+
 def _unit(rows: Vectors) -> Vectors:
     unit: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return unit
@@ -97,16 +105,13 @@ def _unit(rows: Vectors) -> Vectors:
 def _measure(size: int, seed: int, repeats: int) -> dict[str, Any]:
     import faiss
 
-    vectors, centres = make_vectors(size, seed)
-    rng = np.random.default_rng(seed + 1)
-    queries = make_queries(centres[rng.integers(0, CLUSTERS, _QUERIES)], seed + 1)
-    own = make_queries(vectors[rng.integers(0, size, _OWN)], seed + 2)
+    vectors, queries, own = make_case(size, seed, _QUERIES, _OWN)
     with TemporaryDirectory() as folder:
         index = read_vectors(Path(folder) / write_vectors(Path(folder), list(vectors), DIM), size, DIM)
         del vectors  # the index has a copy
         flat = exact_of(index)
         faiss.omp_set_num_threads(1)
-        selection = Selection(np.sort(rng.permutation(size)[: size // 5]), size)
+        selection = Selection(np.sort(np.random.default_rng(seed + 3).permutation(size)[: size // 5]), size)
         untyped: Any = faiss  # its stubs have neither argument
         bits = untyped.IDSelectorBitmap(np.packbits(selection.mask, bitorder="little"))
         parameters = untyped.SearchParameters(sel=bits)

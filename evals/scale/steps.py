@@ -192,9 +192,9 @@ def _stored(folder: Path, db: sqlite3.Connection) -> int:
 
 
 def _own_saver(path: Path) -> Any:
-    from pleinair.app.runs.checkpoints import open_saver
+    from pleinair.app.runs.checkpoints import open_file
 
-    return open_saver(path, lambda: None)
+    return open_file(path, lambda: None)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ class Recognition:
     bounds: Interval = SHARE
 
     def __init__(self, encoder: Encoder, features: Features, classes: Sequence[str] = ()) -> None:
-        """Take the names of all classes; without them those of the images, which makes it easier."""
+        """Store the names of all classes; without them those of the images, which makes it easier."""
         self.name = f"{self.title}, {encoder.id}"
         self._encoder, self._features, self._classes = encoder, features, classes
         self.note = ""

@@ -214,7 +214,7 @@ def test_a_holder_that_lost_its_lease_commits_nothing(place: Path, count: int) -
     def on_event(event: Event) -> None:
         events.append(event)
         if len(events) == count:  # as another process does after the lease has expired
-            with closing(sqlite3.connect(home().table)) as db, db:
+            with closing(sqlite3.connect(home().table_file)) as db, db:
                 db.execute("UPDATE runs SET fence = fence + 1, lease_until = 0 WHERE id = ?", (run.id,))
 
     with pytest.raises(LeaseLost):
@@ -232,7 +232,7 @@ def test_a_run_cancelled_at_any_event_keeps_the_best_image(place: Path, count: i
     def on_event(event: Event) -> None:
         events.append(event)
         if len(events) == count:
-            Runs(home().table).request_cancel(run.id)
+            Runs(home().table_file).request_cancel(run.id)
 
     result = finish(run, on_event)
     assert (result.outcome.ending, result.outcome.reason) == ("cancelled", "you asked it to stop")
@@ -356,8 +356,8 @@ def test_the_log_has_every_step_and_no_pixels(place: Path) -> None:
 
 def test_the_checkpoints_are_small_and_plain(place: Path) -> None:
     result = draw(PROMPT, seed=7, overrides=NEVER | {"budget.attempts": 4})
-    from pleinair.app.runs.checkpoints import open_saver
+    from pleinair.app.runs.checkpoints import open_file
 
-    with open_saver(home().run(result.run_id) / "checkpoints.sqlite", lambda: None) as saver:
+    with open_file(home().run(result.run_id) / "checkpoints.sqlite", lambda: None) as saver:
         sizes = [len(row[0]) for row in saver.conn.execute("SELECT checkpoint FROM checkpoints")]
     assert max(sizes) < 2**16

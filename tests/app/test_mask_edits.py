@@ -220,7 +220,7 @@ def test_a_killed_edit_is_resumed(files: Path) -> None:
     run = submit(PROMPT, **EDIT, overrides=INPAINTS | {"generator.pause": 0.5})
     command = [sys.executable, "-c", f"from pleinair.app.api import resume; resume({run.id!r})"]
     with subprocess.Popen(command, env=os.environ) as process:
-        events = home().events(run.id)
+        events = home().events_file(run.id)
         while not (events.exists() and b'"draft"' in events.read_bytes()):
             assert process.poll() is None
             time.sleep(0.05)

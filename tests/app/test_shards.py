@@ -6,9 +6,19 @@ import shutil
 from pathlib import Path
 
 import pytest
+from support import quick_engines as quick
 from typer.testing import CliRunner
 
 from pleinair.app.cli.main import app
+
+
+@pytest.fixture
+def library(place: Path) -> Path:
+    """Return a library of two blocks of 64 images, which shares do not cut."""
+    for number in range(6, 128):
+        image = quick.speckled(quick.SIZE, quick.colour(f"library {number}"))
+        image.save(place / "library" / f"x{number:03}.png")
+    return place / "library"
 
 
 def run(*arguments: object) -> list[str]:
@@ -27,44 +37,46 @@ def manifests(home: Path) -> list[str]:
     return [path.read_text("utf-8") for path in sorted(home.rglob("manifest.json"))]
 
 
-def test_shares_in_a_folder_are_merged_in_another_home(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    library, out = place / "library", place / "out"
+def test_shares_in_a_folder_are_merged_in_another_home(
+    place: Path, library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = place / "out"
     (library / "damaged.png").write_bytes(b"no image")
     lines = [run(library, "--shard", f"{number}/2", "--out", out) for number in (1, 2)]
-    assert [line[0].split(" of 7 images")[0] for line in lines] == [
-        "Shard 1/2 is finished: vectors of 3",
-        "Shard 2/2 is finished: vectors of 3",
+    assert [line[0].split(" of 129 images")[0] for line in lines] == [
+        "Shard 1/2 is finished: vectors of 63",
+        "Shard 2/2 is finished: vectors of 65",
     ]
-    assert [" cannot be used" in line[0] for line in lines] == [False, True]
+    assert [" cannot be used" in line[0] for line in lines] == [True, False]
     assert (
         lines[0][1] == f"`pleinair index {library} --merge {out}` joins all 2 shards when they are finished"
     )
     assert not manifests(place)
     monkeypatch.setenv("PLEINAIR_HOME", str(place / "merged"))
     lines = [run(library, "--merge", out), run(library, "--merge", out)]
-    assert [line[0] for line in lines] == ["7 of 7 images have vectors"] * 2
-    assert lines[0][1] == f"6 images of {library} are indexed under hashes; 1 cannot be used"
+    assert [line[0] for line in lines] == ["129 of 129 images have vectors"] * 2
+    assert lines[0][1] == f"128 images of {library} are indexed under hashes; 1 cannot be used"
     monkeypatch.setenv("PLEINAIR_HOME", str(place / "one"))
     run(library)
     assert manifests(place / "merged") == manifests(place / "one")
     assert list(out.glob("*.npz"))
 
 
-def test_missing_images_are_counted_and_embedded(place: Path) -> None:
-    library, out = place / "library", place / "out"
+def test_missing_images_are_counted_and_embedded(place: Path, library: Path) -> None:
+    out = place / "out"
     run(library, "--shard", "1/2", "--out", out)
     shutil.copy(library / "1.png", library / "new.png")
     lines = run(library, "--merge", out)
     assert lines[:2] == [
-        "3 of 7 images have vectors; embedding the other 4",
-        f"7 images of {library} are indexed under hashes",
+        "64 of 129 images have vectors; embedding the other 65",
+        f"129 images of {library} are indexed under hashes",
     ]
-    assert run(library, "--merge", out)[0] == "7 of 7 images have vectors"
+    assert run(library, "--merge", out)[0] == "129 of 129 images have vectors"
 
 
-def test_without_a_folder_the_next_index_run_joins_the_shares(place: Path) -> None:
+def test_without_a_folder_the_next_index_run_joins_the_shares(place: Path, library: Path) -> None:
     lines = [run("--shard", f"{number}/2")[1] for number in (1, 2)]
-    assert lines[0].startswith(f"`pleinair index {place / 'library'}` joins all 2 shards")
+    assert lines[0].startswith(f"`pleinair index {library}` joins all 2 shards")
     shards = [path.parent for path in (place / "home").rglob("*.npz")]
     assert len(shards) == 2
     run()

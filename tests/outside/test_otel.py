@@ -154,7 +154,7 @@ def test_calls_have_their_tokens_and_evaluations_their_results(phoenix: Phoenix,
     calls = {
         span["attributes"]["pleinair.call"]: span["attributes"] for span in shown if "chat" in span["name"]
     }
-    for call in read_calls(home().run(run_id)):
+    for call in read_calls(home().files(run_id)):
         assert calls[call.number]["llm.token_count.total"] == call.usage.tokens > 0
         assert calls[call.number]["gen_ai.operation.name"] == "chat"
     evaluation = next(span for span in shown if span["span_kind"] == "EVALUATOR")

@@ -9,7 +9,7 @@ from functools import cache
 from itertools import takewhile
 
 MAIN = "from pleinair.app.cli.main import main; main()"
-GROUPS = ("library", "models", "runs", "trace", "train")  # commands with commands of their own
+GROUPS = ("cluster", "library", "models", "runs", "trace", "train")  # commands with commands of their own
 
 
 def program(words: list[str]) -> tuple[list[str], list[str]]:

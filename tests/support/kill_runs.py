@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -26,13 +27,16 @@ Action = Callable[[], object]
 
 
 def fork(action: Action) -> int:
-    """Run an action in a child process and return the child's id."""
+    """Run an action in a child process, which prints the traceback of an error; return the child's id."""
     pid = os.fork()
     if pid == 0:
-        with contextlib.suppress(BaseException):
+        try:
             action()
             os._exit(0)
-        os._exit(1)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(1)
     return pid
 
 

@@ -25,6 +25,7 @@ from pydantic_core import PydanticUndefined
 from pleinair.app.settings import BackendChoice, Settings
 from pleinair.app.toml.trust import HARMLESS
 from pleinair.tools import registry
+from pleinair.tools.arguments import model_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 KINDS: tuple[registry.Kind, ...] = ("generator", "encoder", "mllm")
@@ -72,10 +73,10 @@ def page() -> str:
 def _rows(table: str, model: type[BaseModel]) -> Iterator[str]:
     meanings = _meanings(model)
     for key, info in model.model_fields.items():
-        inner = info.annotation
+        inner = model_of(info.annotation)
         if isinstance(inner, type) and issubclass(inner, BaseModel) and inner is not BackendChoice:
             yield from _rows(f"{table}{key}.", inner)
-        elif inner is not BackendChoice and key in meanings:  # LangChain's own fields are not in it
+        elif info.annotation is not BackendChoice and key in meanings:  # LangChain's own fields are not in it
             default = _default(info.get_default(call_default_factory=True))
             yield f"| `{table}{key}` | {_accepted(info)} | {default} | {meanings[key]} |"
 

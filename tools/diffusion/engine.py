@@ -221,7 +221,7 @@ class DiffusersEngine(ABC):
 
     @contextmanager
     def _ready(self) -> Iterator[Offloading]:
-        """Hold the pipeline for one call, on its device."""
+        """Lend the pipeline for one call, on its device."""
         with holding(self._lock):
             if self._offloading is None:
                 self._offloading = Offloading(find_device(self.settings.own_device), self.settings.memory)

@@ -25,7 +25,7 @@ from pydantic import Field
 
 from pleinair.tools.arguments import check_values
 from pleinair.tools.callbacks import StopCallback
-from pleinair.tools.diffusion.inpaint import prepare
+from pleinair.tools.diffusion.inpaint import PreparedRequest, prepare
 from pleinair.tools.diffusion.references import (
     REFERENCE_SENTENCE,
     Size,
@@ -35,10 +35,11 @@ from pleinair.tools.diffusion.references import (
 )
 from pleinair.tools.errors import BadReply, Unavailable
 from pleinair.tools.generate import check_request
-from pleinair.tools.http.addresses import OFFICIAL, base_address, is_here
+from pleinair.tools.http.addresses import OFFICIAL, base_addresses, is_here
 from pleinair.tools.http.openai_api import Server, failure_of, greet
 from pleinair.tools.http.prices import price_of
-from pleinair.tools.http.retry import Failures, RetryPolicy
+from pleinair.tools.http.retry import CallFailure, Failures, RetryPolicy
+from pleinair.tools.http.servers import ServerList
 from pleinair.tools.images.sandbox import read_untrusted
 from pleinair.tools.storage.artifacts import charged, with_original
 from pleinair.tools.types import (
@@ -70,7 +71,7 @@ class OpenAIImages:
 
     Args:
         model: the server's name of the model.
-        base_url: the server, up to `/v1`.
+        base_url: the server, up to `/v1`; or a list of servers that have the same model.
         key_variable: the environment variable with the key; other servers than OpenAI need none.
         slots: references for one image; 0 where the model has no edits.
         inpaint: whether an edit heeds a mask; what a server changes outside it is discarded in any case.
@@ -84,14 +85,16 @@ class OpenAIImages:
         wording: the sentence that describes each input image, with {number} and {concept}.
         tries: of one image, after 429, 5xx and connections that were not made.
         deadline: seconds for one image with all its tries.
+        silence: seconds without a byte, longer than an image takes, until a try ends; None: the deadline.
         prices: the user's own lines of the price table, in US dollars a million tokens.
-        price_per_picture: in US dollars, for a server that counts no tokens; it comes before the table.
+        price_per_picture: in US dollars, for a server that counts no tokens; it comes before the table. 0
+            means that nothing is paid, so that an image is also requested again after its server died.
         options: further fields of the request, such as quality or response_format.
     """
 
     model: str
     _: KW_ONLY
-    base_url: str = OFFICIAL
+    base_url: str | tuple[str, ...] = OFFICIAL
     key_variable: str = "OPENAI_API_KEY"
     slots: Annotated[int, Field(ge=0, le=_MAX_INPUT_IMAGES)] = 4
     inpaint: bool = False
@@ -105,6 +108,7 @@ class OpenAIImages:
     wording: str = REFERENCE_SENTENCE
     tries: Annotated[int, Field(gt=0)] = 3
     deadline: Annotated[float, Field(gt=0)] = 300.0
+    silence: Annotated[float, Field(gt=0)] | None = None
     prices: Mapping[str, Any] = field(default_factory=dict)
     price_per_picture: Annotated[float, Field(ge=0)] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -112,7 +116,9 @@ class OpenAIImages:
     def __post_init__(self) -> None:
         """Check what can be checked without calling the server; raise `BadInput`."""
         check_values(type(self), vars(self), "generator")
-        self._address = base_address(self.base_url, "generator.base_url")
+        self._addresses = base_addresses(self.base_url, "generator.base_url")
+        self._url = self._addresses[0].url  # by which a list is known, whichever of its servers answers
+        self._is_here = all(is_here(address.url) for address in self._addresses)
         check_sentence(self.wording)
         # a fixed pause, and no second request for what may be charged for already
         self.retry_policy = RetryPolicy(
@@ -120,12 +126,12 @@ class OpenAIImages:
             deadline=self.deadline,
             tries=self.tries,
             pause=1.0,
-            repeat_done=False,
+            repeat_done=self.price_per_picture == 0,
             chance=lambda: 1.0,
         )
         self._price = price_of(self.model, self.prices, "generator")
         self.capabilities = Capabilities(
-            id=f"openai_images:{self.model}@{self._address.url}",
+            id=f"openai_images:{self.model}@{self._url}",
             sampler=self._sampler,
             slots=self.slots,
             accepts=("width", "height", *(("num_inference_steps", "guidance_scale") * self.diffusion)),
@@ -136,14 +142,14 @@ class OpenAIImages:
             width=self.width,
             num_inference_steps=self.num_inference_steps,
             guidance_scale=self.guidance_scale,
-            charged=self.price_per_picture != 0 and not is_here(self._address.url),
+            charged=self.price_per_picture != 0 and not self._is_here,
         )
 
     @property
     def _sampler(self) -> str:
         """Return server, model and further fields of a request."""
         fields = json.dumps(dict(self.options), sort_keys=True, default=str) if self.options else ""
-        return f"openai_images:{self.model}@{self._address.url}{fields}"
+        return f"openai_images:{self.model}@{self._url}{fields}"
 
     @classmethod
     def declare(cls, **arguments: Any) -> Capabilities:
@@ -174,17 +180,20 @@ class OpenAIImages:
         request = request.model_copy(update={"prompt": prompt})
         files = [_png(image, number) for number, image in enumerate(inputs)]
         mask = _png(_alpha_mask(prepared.draw_mask()), name="mask") if prepared.base else None
-        server = self._server()
-        client = server.client(MAX_REPLY)
-        self._require_edits(client, server)
+        servers = ServerList(self._servers())
 
         def send(_: Failures) -> Any:
             on_step(0, 1)
-            return self._send(client, server, request, files, mask)
+            with servers.attempt() as server:
+                return self._send(server, request, files, mask)
 
         check = on_step.check if isinstance(on_step, StopCallback) else partial(on_step, 0, 1)
         reply = self.retry_policy.call(send, check)
         on_step(1, 1)
+        return self._finished(reply, prepared, request)
+
+    def _finished(self, reply: Any, prepared: PreparedRequest, request: GenerateRequest) -> Image:
+        """Return the image of a reply with its cost, which an error carries too."""
         spent = self._spent(reply)
         try:
             data = _received(reply, self.capabilities.id)
@@ -195,12 +204,14 @@ class OpenAIImages:
             raise
 
     def greet(self) -> str:
-        """Return the model, its address, and whether the server lists it, which costs nothing."""
-        server = self._server()
-        return greet(server, server.client(MAX_REPLY))
+        """Return the model, its address, and whether the server lists it, which costs nothing.
+
+        Of a list every server is asked; raise for the first that does not answer.
+        """
+        return "; ".join(greet(server, server.client(MAX_REPLY)) for server in self._servers())
 
     def _require_edits(self, client: Any, server: Server) -> None:
-        """Raise `Unavailable` for a server without edits, before an image is paid for that references follow.
+        """Raise `CallFailure` for a server without edits, before an image is paid for that references follow.
 
         Asked once, by an edit without an image: a server that has edits refuses it as incomplete.
         """
@@ -212,16 +223,19 @@ class OpenAIImages:
                 edits = policy.call(lambda _: _has_edits(client, server))
                 server.learn(edits=edits)
         if server.support.edits is False:
-            raise Unavailable(
+            error = Unavailable(
                 f"{server.url} has no edits, so {self.model!r} takes no references there.",
                 "Set `generator.slots = 0` and `generator.inpaint = false`, or choose another server.",
             )
+            raise CallFailure(error, of_server=True)
 
-    def _send(
-        self, client: Any, server: Server, request: GenerateRequest, files: Sequence[Any], mask: Any
-    ) -> Any:
+    def _send(self, server: Server, request: GenerateRequest, files: Sequence[Any], mask: Any) -> Any:
+        """Request an image of one server; raise `CallFailure`."""
         from openai import OpenAIError
 
+        client = server.client(MAX_REPLY)
+        self._require_edits(client, server)
+        client = client.with_options(timeout=self.silence) if self.silence else client
         fields: dict[str, Any] = {
             "model": self.model,
             "prompt": request.prompt,
@@ -243,24 +257,27 @@ class OpenAIImages:
         except (OpenAIError, BadReply) as error:
             raise failure_of(error, server) from error
 
-    def _server(self) -> Server:
+    def _servers(self) -> tuple[Server, ...]:
         key = os.environ.get(self.key_variable, "").strip()
-        if not key and self._address.url == OFFICIAL:
+        if not key and any(address.url == OFFICIAL for address in self._addresses):
             raise Unavailable(
                 f"{OFFICIAL} needs a key.", f"Set the environment variable {self.key_variable}."
             )
-        return Server(self._address.url, self.model, self.key_variable, key, "generator", self._address.query)
+        return tuple(
+            Server(address.url, self.model, self.key_variable, key, "generator", address.query)
+            for address in self._addresses
+        )
 
     def _spent(self, reply: Any) -> Usage:
         """Return the cost of an image; where it is not known 0, with a warning unless the server is local."""
         if self.price_per_picture is not None:
             return Usage(usd=self.price_per_picture)
         usage = self._price.of_usage(getattr(reply, "usage", None)) if self._price else None
-        if usage is None and not is_here(self._address.url):
+        if usage is None and not self._is_here:
             log.warning(
                 "The price of an image of %s is not known: it counts as 0 USD. Set "
                 "`generator.price_per_picture`.",
-                self._address.url,
+                self._url,
             )
         return usage or Usage()
 

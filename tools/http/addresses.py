@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
@@ -63,6 +64,22 @@ def base_address(text: str, setting: str) -> Address:
     if "@" in netloc or query.keys() - _KEPT or parts.fragment:
         raise _refused(text, setting, url)
     return Address(url, query)
+
+
+def base_addresses(texts: str | Sequence[str], setting: str) -> tuple[Address, ...]:
+    """Return the base address of one server, or those of a list, in the order of their URLs.
+
+    Raise `BadInput` as `base_address` does, and for an empty list or a server that is in it twice.
+    """
+    if isinstance(texts, str):
+        return (base_address(texts, setting),)
+    addresses = sorted((base_address(text, setting) for text in texts), key=lambda address: address.url)
+    if not addresses:
+        raise BadInput(f"{setting} = []: wanted an address, or a list of at least one")
+    for former, address in itertools.pairwise(addresses):
+        if former.url == address.url:
+            raise BadInput(f"{setting} = {list(texts)!r}: {address.url} is in it twice; list it once")
+    return tuple(addresses)
 
 
 def _base_path(path: str) -> str:

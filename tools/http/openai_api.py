@@ -29,8 +29,9 @@ from pleinair.tools.types import BadInput, ModelFault, PleinairError
 NO_KEY = "none"  # sent to a server that needs no key
 _QUOTED = 300  # characters of a server's own words
 _LISTED = 8  # models of a server that are named
-_GREETING = 10.0  # seconds for a server's list of models
+GREETING = 10.0  # seconds for a server's list of models
 _NO_LIST = {400, 403, 404, 405, 406, 410, 422, 501}  # statuses of servers without a list of models
+_OWN_REFUSALS = {401, 403, 404}  # statuses of a wrong key, model or address, which another server may accept
 _TIMED_OUT = {408, 504, 524}  # somebody gave up waiting for a server that may go on
 _PASSING = {*_TIMED_OUT, 409, 425, 429}  # and every 5xx
 _TOO_LONG = re.compile(
@@ -106,20 +107,28 @@ def greet(server: Server, client: openai.OpenAI) -> str:
 
     It costs nothing. A server without a list is no fault. Raise what a call would.
     """
-
-    def send(_: Failures) -> list[str]:
-        try:
-            return sorted(str(model.id) for model in client.models.list().data)
-        except _MALFORMED:
-            return []
-        except Exception as error:
-            if isinstance(error, openai.APIStatusError) and error.status_code in _NO_LIST:
-                return []
-            raise failure_of(error, server) from error
-
-    names = RetryPolicy(section=server.section, deadline=_GREETING, tries=1).call(send)
+    names = listed_models(server, client)
     hint = "" if server.model in names else _not_listed(server, names)
     return f"{server.model} at {server.url}{hint}"
+
+
+def listed_models(server: Server, client: openai.OpenAI) -> tuple[str, ...]:
+    """Return the names of a server's models, in order; none of a server without a list.
+
+    It costs nothing and takes at most ten seconds. Raise what a call would.
+    """
+
+    def send(_: Failures) -> tuple[str, ...]:
+        try:
+            return tuple(sorted(str(model.id) for model in client.models.list().data))
+        except _MALFORMED:
+            return ()
+        except Exception as error:
+            if isinstance(error, openai.APIStatusError) and error.status_code in _NO_LIST:
+                return ()
+            raise failure_of(error, server) from error
+
+    return RetryPolicy(section=server.section, deadline=GREETING, tries=1).call(send)
 
 
 def _not_listed(server: Server, names: Sequence[str]) -> str:
@@ -140,7 +149,8 @@ def failure_of(error: Exception, server: Server, sent: Request | None = None) ->
         fault = error.reworded(server.quote(error.message))
         if again and not fault.remedy:
             fault.remedy = f"Check whether `{server.section}.base_url` is the address of OpenAI's interface."
-        return CallFailure(fault, "once" if again else "never", may_be_done=isinstance(error, BadReply))
+        done = isinstance(error, BadReply)
+        return CallFailure(fault, "once" if again else "never", may_be_done=done, of_server=again)
     if isinstance(error, ContextOverflowError) and not isinstance(error, openai.APIStatusError):
         return _too_long(server)
     if isinstance(error, openai.APIStatusError):
@@ -164,7 +174,7 @@ def _refused_part(error: openai.APIStatusError, server: Server, sent: Request) -
     current = server.support
     if refusal.part == "images":
         server.learn(images=False)
-        return CallFailure(no_images(server, words))
+        return CallFailure(no_images(server, words), of_server=True)
     support = stepped_down(current, refusal, sent)
     if support is None:
         return CallFailure(_no_tools(words, server)) if refusal.part == "tools" else None
@@ -200,13 +210,16 @@ def _by_status(error: openai.APIStatusError, server: Server) -> CallFailure:
     if too_long and server.section == "mllm":  # smaller images may fit
         return _too_long(server)
     if _QUOTA.search(code) or status == 402:
-        return CallFailure(Unavailable(f"The account at {server.url} has no credit left: {words}"))
+        return CallFailure(
+            Unavailable(f"The account at {server.url} has no credit left: {words}"), of_server=True
+        )
     if status in _PASSING or status >= 500:
         wait, late = retry_after(error.response.headers, words=str(error.body)), status in _TIMED_OUT
         loads = status == 503 and (wait is not None or _LOADING.search(f"{code} {words}"))
         fault = Unavailable(f"{server.url} {_trouble(error)}: {words}")
-        return CallFailure(fault, "ready" if loads else "tries", wait=wait, may_be_done=late)
-    return CallFailure(_rejected(error, words, server))
+        return CallFailure(fault, "ready" if loads else "tries", wait=wait, may_be_done=late, of_server=True)
+    rejected = _rejected(error, words, server)
+    return CallFailure(rejected, of_server=status in _OWN_REFUSALS or 300 <= status < 400)
 
 
 def _trouble(error: openai.APIStatusError) -> str:
@@ -260,14 +273,14 @@ def _unconnected(error: openai.APIConnectionError, server: Server) -> CallFailur
         if isinstance(source, ssl.SSLError):  # waiting does not help
             reason = server.quote(source.reason or source)
             remedy = "Check the address and its certificate."
-            return CallFailure(Unavailable(f"No safe connection to {url}: {reason}.", remedy))
+            return CallFailure(Unavailable(f"No safe connection to {url}: {reason}.", remedy), of_server=True)
         if isinstance(source, socket.gaierror):
             message = f"The name in {url} cannot be resolved."
             remedy = f"Check `{section}.base_url` and the network."
         if isinstance(source, ConnectionRefusedError):
             message = f"Nothing answers at {url}."
             remedy = f"Check that the server is running and that `{section}.base_url` is right."
-    return CallFailure(Unavailable(message, remedy), "tries", may_be_done=may_be_done)
+    return CallFailure(Unavailable(message, remedy), "tries", may_be_done=may_be_done, of_server=True)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -17,7 +17,7 @@ from pleinair.tools.http.transport import TICK, CallLimits, limited
 from pleinair.tools.types import PleinairError
 
 Result = TypeVar("Result")
-Again = Literal["never", "once", "tries", "ready", "changed"]
+Again = Literal["never", "once", "tries", "ready", "changed", "elsewhere"]
 Failures = Counter[type[PleinairError]]  # failed attempts of a call by the class of their error
 _LOADING_PAUSE = 5.0  # seconds at most between two looks at a server that loads its model
 _MAX_CHANGES = 20  # of a request's form in one call
@@ -33,9 +33,10 @@ class CallFailure(Exception):
         error: raised when no attempt follows.
         again: whether another attempt may help: one for each class of error, or as many as the policy allows;
             "ready" waits until the deadline for a server that loads its model, "changed" sends a request in
-            another form. Neither counts as a try.
+            another form, "elsewhere" at once to another server of a list. None of these counts as a try.
         wait: seconds until then; None leaves them to the policy.
         may_be_done: whether the server may have done what was asked, and charged for it.
+        of_server: whether it is the server's own trouble, so that another one may answer.
     """
 
     def __init__(
@@ -45,9 +46,11 @@ class CallFailure(Exception):
         *,
         wait: float | None = None,
         may_be_done: bool = False,
+        of_server: bool = False,
     ) -> None:
         super().__init__(str(error))
-        self.error, self.again, self.wait, self.may_be_done = error, again, wait, may_be_done
+        self.error, self.again, self.wait = error, again, wait
+        self.may_be_done, self.of_server = may_be_done, of_server
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +93,7 @@ class RetryPolicy:
             except CallFailure as failure:
                 check_deadline()
                 counts[failure.again] += 1
-                if failure.again not in ("ready", "changed"):
+                if failure.again not in ("ready", "changed", "elsewhere"):
                     failures[type(failure.error)] += 1
                 wait = self._wait(failure, counts, failures, ends - self.clock())
                 _report(failure, counts, wait)
@@ -144,5 +147,7 @@ def _report(failure: CallFailure, counts: Counter[Again], wait: float) -> None:
     if failure.again == "ready":
         if counts["ready"] == 1:
             log.warning("%s: loading, waited for", text)
+    elif failure.again == "elsewhere":
+        log.warning("%s: on to another server", text)
     elif failure.again != "changed":
         log.warning("%s: next try in %.1f s", text, wait)

@@ -8,6 +8,7 @@ TLS handshake.
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,7 @@ from concurrent import futures
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import httpcore2
@@ -61,16 +62,25 @@ class CallLimits:
             self._checked = time.monotonic()
             self._check()
 
+    def left(self) -> float:
+        """Return the seconds left of the call and of the run; raise what stops it."""
+        self.check()
+        return min(self._remaining(), seconds_left())
+
     def wait(self, timeout: float | None) -> float:
         """Return the seconds that a wait may take; raise a timeout when there are none, or what stops it."""
-        self.check()
-        if (remaining := min(self._remaining(), seconds_left())) <= 0:
+        if (remaining := self.left()) <= 0:
             raise httpcore2.ReadTimeout("the call's time is up")
         return remaining if timeout is None else min(remaining, timeout)
 
 
 _UNLIMITED = CallLimits(lambda: 600.0)  # outside of a limited call every single wait may take ten minutes
 _limits: ContextVar[CallLimits] = ContextVar("limits", default=_UNLIMITED)
+
+
+def call_seconds_left() -> float:
+    """Return the seconds left of the current limited call; raise what stops it."""
+    return _limits.get().left()
 
 
 @contextmanager
@@ -117,7 +127,7 @@ class _Transport(httpx2.BaseTransport):
         if proxy not in self._pools:
             parts = httpx2.Proxy(proxy) if proxy else None  # with the name and the password
             self._pools[proxy] = httpcore2.ConnectionPool(
-                ssl_context=httpx2.create_ssl_context(),
+                ssl_context=_ssl_context(),
                 proxy=httpcore2.Proxy(str(parts.url), parts.raw_auth) if parts else None,
                 max_keepalive_connections=0,  # one costs little beside a call, and is never stale
                 network_backend=_Backend(),
@@ -141,6 +151,12 @@ class _Transport(httpx2.BaseTransport):
         """Close the connections."""
         for pool in self._pools.values():
             pool.close()
+
+
+@cache
+def _ssl_context() -> ssl.SSLContext:
+    """Return the one context of this process: reading the certificates takes tens of milliseconds."""
+    return httpx2.create_ssl_context()
 
 
 def _core_request(request: httpx2.Request) -> httpcore2.Request:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import IntFlag, StrEnum
+from functools import cache
 from importlib import import_module
 from itertools import chain
 from typing import Any
@@ -247,6 +248,7 @@ def _formats(data: bytes) -> tuple[str, ...]:
     return _FORMATS
 
 
+@cache  # a module that is not there is searched for once: a process without rights lists no folder again
 def load_decoders() -> Mapping[str, Any]:
     """Load the decoders that are packages of their own, as far as installed; return all, by format."""
     from PIL import AvifImagePlugin

@@ -12,7 +12,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Protocol, overload
 from uuid import uuid4
 
 import numpy as np
@@ -21,8 +21,9 @@ from filelock import FileLock, Timeout
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.retrieval.caption_index import CaptionIndex
 from pleinair.tools.retrieval.catalogue import check_vector, write_catalogue
+from pleinair.tools.retrieval.disk_search import lists_data
 from pleinair.tools.retrieval.embedding import embed_library
-from pleinair.tools.retrieval.faiss_index import write_vectors
+from pleinair.tools.retrieval.faiss_index import write_lists_of, write_vectors
 from pleinair.tools.retrieval.index import Index
 from pleinair.tools.retrieval.item import Item
 from pleinair.tools.retrieval.library import Library
@@ -49,6 +50,22 @@ _WORDS = 1  # raised when the words of the same captions are others
 _OURS = re.compile(r"(vectors|catalogue|words)-[0-9a-f]{16}")
 
 
+class Embed(Protocol):
+    """What completes vectors as `embed_library` does: in this process, or on a cluster."""
+
+    def __call__(
+        self,
+        library: Library,
+        encoder: Encoder,
+        embedded: Embedded,
+        shards: Path,
+        *,
+        batch_size: int,
+        on_progress: Callable[[int, int], None],
+    ) -> None:
+        """Complete `embedded`, and write shards into a folder."""
+
+
 class BeingBuilt(BadInput):
     """An index is being built by another thread or process."""
 
@@ -62,15 +79,16 @@ def build_index(
     batch_size: int = BATCH,
     others: Path | None = None,
     joined: Embedded | None = None,
+    embed: Embed | None = None,
 ) -> Index:
     """Update the index in `folder` to the library and open it.
 
     Only new and changed files are embedded, removed ones are dropped, and images that cannot be read are
     skipped and listed. Vectors of the same images are taken from the indexes below `others`, such as that of
     a library before it was moved, from `joined`, and from the shares in the index's folder, which are then
-    removed. `on_progress(done, total)` counts images and may raise to stop. Raise
-    `BeingBuilt` if another process builds this index, `NoLibrary` if no image is usable, `DiskFull` if the
-    disk is; an earlier index stays.
+    removed. `embed` computes the missing vectors as `embed_library` does, which it is if omitted.
+    `on_progress(done, total)` counts images and may raise to stop. Raise `BeingBuilt` if another process
+    builds this index, `NoLibrary` if no image is usable, `DiskFull` if the disk is; an earlier index stays.
     """
     folder = Path(folder)
     index = _open_usable(folder, encoder)
@@ -85,7 +103,7 @@ def build_index(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / "lock", timeout=0):
-            _update(library, encoder, folder, on_progress, batch_size, others, joined)
+            _update(library, encoder, folder, on_progress, batch_size, others, joined, embed or embed_library)
     except Timeout:
         raise BeingBuilt(f"Another process is building the index in {folder}.", "Wait for it.") from None
     return Index.open(folder, encoder)
@@ -99,6 +117,7 @@ def _update(
     size: int,
     others: Path | None,
     joined: Embedded | None,
+    embed: Embed,
 ) -> None:
     shards = folder / "shards"
     for place in (folder, shards):
@@ -107,7 +126,7 @@ def _update(
     embedded = stored_vectors(library, encoder, folder, joined)
     for other in _indexes(others, encoder) if others and any(_new_items(library, embedded)) else ():
         _take_over(other, library, embedded)
-    embed_library(library, encoder, embedded, shards, batch_size=size, on_progress=on_progress)
+    embed(library, encoder, embedded, shards, batch_size=size, on_progress=on_progress)
     words = earlier.manifest.words if earlier else ""
     write_index(folder, library, encoder.id, embedded.files, embedded.vectors, words)
     shutil.rmtree(shards, ignore_errors=True)
@@ -251,10 +270,13 @@ def write_index(
     rows = _Rows(vectors, usable)
     dim = len(rows[0])
     stored = write_vectors(folder, rows, dim)
+    measured = write_lists_of(folder, stored, len(rows), dim)
+    list_files = [measured.lists, lists_data(measured.lists)] if measured.lists else []
+    vector_files = [stored, *list_files]
     words = _write_words(folder, [library.items[file.id].caption for file in usable], earlier_words)
     checks = {file.sha256: check_vector(rows[row]) for row, file in enumerate(usable)}
     catalogue, check = write_catalogue(folder, library.items.values(), files, checks, library.facts())
-    of_vectors = check_of(folder / stored)
+    of_vectors = {name: check_of(folder / name) for name in vector_files}
     word_files = sorted((folder / words).iterdir()) if words else []
     manifest = Manifest(
         encoder=encoder_id,
@@ -264,19 +286,20 @@ def write_index(
         catalogue=catalogue,
         words=words,
         files={
-            stored: of_vectors,
+            **of_vectors,
             catalogue: check,
             **{f"{words}/{path.name}": check_of(path) for path in word_files},
         },
         checksum="",
-        rows=digest_rows(of_vectors.sha256, usable),
+        rows=digest_rows(of_vectors[stored].sha256, usable),
         library=library.digest,
         reading=READING,
         max_pixels=library.max_pixels,
         skipped=len(library.items) - len(usable),
+        **measured._asdict(),
     )
     save_manifest(folder, manifest)
-    _remove_earlier(folder, (stored, catalogue, words))
+    _remove_earlier(folder, (*vector_files, catalogue, words))
 
 
 def _usable_files(library: Library, files: Mapping[str, File]) -> list[File]:

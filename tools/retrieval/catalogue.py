@@ -315,7 +315,7 @@ class Entries(Sequence[Hit]):
     """Images with a vector as hits of score 0, in the order of the rows; read when asked for."""
 
     def __init__(self, catalogue: Catalogue, captions: CaptionIndex | None) -> None:
-        """Take the words of the captions in the order of the rows; None where no caption has any."""
+        """Read the words of the captions in the order of the rows; None where no caption has any."""
         self._catalogue, self.captions = catalogue, captions
 
     @property

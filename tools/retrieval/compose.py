@@ -206,7 +206,7 @@ class Corpus:
         second: Callable[[], Dense] | None = None,
         relative: Callable[[Dense], RelativeThreshold] | None = None,
     ) -> None:
-        """Take the options and what opens the library, its dense retriever and that of the second encoder.
+        """Store the options and what opens the library, its dense retriever and that of the second encoder.
 
         `relative` opens the threshold that is relative to the query, of the dense retriever.
         """

@@ -35,7 +35,7 @@ class IndexRetriever:
     def __init__(
         self, library: Library, index: Index, encoder: Encoder, text_cache: Path | None = None
     ) -> None:
-        """Take a library with its index and their encoder, and a file for the vectors of texts."""
+        """Store a library with its index and their encoder, and a file for the vectors of texts."""
         require_encoder(index.manifest, encoder, "The index")
         if index.is_stale(library):
             raise BadInput(f"The library {library.title} has changed since it was indexed.", REBUILD)

@@ -67,21 +67,40 @@ class _Batch:
         return len(self.images) >= size or pixels >= BATCH_PIXELS
 
 
+class _Blocks:
+    """Blocks of `size` items, counted one by one."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._done, self._new = size, 0, 0
+
+    def ends(self, *, is_new: bool) -> bool:
+        """Count an item; return whether it is the last one of a block of which half the items are new."""
+        self._done += 1
+        self._new += is_new
+        if self._done % self._size:
+            return False
+        new, self._new = self._new, 0
+        return 2 * new >= self._size
+
+
 def embed_library(
     library: Library,
     encoder: Encoder,
     embedded: Embedded,
-    shards: Path,
+    shards: Path | None,
     *,
     batch_size: int,
     on_progress: Callable[[int, int], None],
 ) -> None:
     """Complete `embedded` for every item of the library, and write a shard file into `shards` for each batch.
 
-    `on_progress(done, total)` counts images and may raise to stop; the finished batches stay in `shards`.
-    Raise `ModelFault` if the encoder's rows are not one finite unit vector an image.
+    `on_progress(done, total)` counts images and may raise to stop; the finished batches stay in `shards`
+    (None: nowhere). A batch has images of one block of `batch_size` items of the library, so that a part of
+    the library that begins with a block has the same batches as all of it; only where few of a block's items
+    are new, those of several blocks are joined. Raise `ModelFault` if the encoder's rows are not one finite
+    unit vector an image.
     """
-    total = len(library.items)
+    total, blocks = len(library.items), _Blocks(batch_size)
     batch, contents = _Batch(), {file.sha256: file for file in embedded.files.values() if file.width}
     options = ReadOptions(round(_FINER * getattr(encoder, "image_side", 0)), library.max_pixels)
     decoder = getattr(encoder, "jpeg_decoder", SANDBOX)
@@ -95,7 +114,7 @@ def embed_library(
                 embedded.files[file.id] = file
                 contents.setdefault(file.sha256, file)
                 batch.add(file, image, embedded)
-            if batch.is_full(batch_size):
+            if blocks.ends(is_new=read is not None) or batch.is_full(batch_size):
                 _finish(batch, encoder, embedded, shards, library.max_pixels)
                 batch = _Batch()
                 on_progress(done, total)
@@ -198,7 +217,9 @@ def _described(file: File, contents: Mapping[str, File]) -> File:
     return file.model_copy(update={"notes": same.notes, "width": same.width, "height": same.height})
 
 
-def _finish(batch: _Batch, encoder: Encoder, embedded: Embedded, shards: Path, max_pixels: int) -> None:
+def _finish(
+    batch: _Batch, encoder: Encoder, embedded: Embedded, shards: Path | None, max_pixels: int
+) -> None:
     if not batch.images:
         return
     vectors = _encode(encoder, list(batch.images.values()))
@@ -207,7 +228,8 @@ def _finish(batch: _Batch, encoder: Encoder, embedded: Embedded, shards: Path, m
         shapes = f"{earlier.shape} earlier and {vectors[0].shape} now"
         raise ModelFault(f"Encoder `{encoder.id}` returned vectors {shapes}: new weights need a new id.")
     new = dict(zip(batch.images, vectors, strict=True))
-    write_shard(shards, encoder.id, max_pixels, batch.files, new)
+    if shards is not None:
+        write_shard(shards, encoder.id, max_pixels, batch.files, new)
     embedded.vectors.update(new)
 
 

@@ -1,7 +1,8 @@
 """Vectors in a FAISS inner-product index: one memory-mapped file, copied to a GPU if there is one with room.
 
 Under `EXACT_BELOW` vectors the search is exact. From there on 4-bit product codes choose candidates, which
-are then compared exactly, so that a score is a cosine either way; see `coded_search`. On a GPU all vectors
+are then compared exactly, so that a score is a cosine either way; see `coded_search`. From `LISTS_FROM`
+vectors on an inverted file on disk chooses them; see `disk_search`. On a GPU all vectors
 are compared in float16, and the best of them again exactly; that branch was tested with a replacement of the
 GPU and never on one. A search of selected rows takes place on the CPU. Not covered: several GPUs, and files
 from strangers, which FAISS does not withstand; the caller compares sizes and checksums before FAISS reads a
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pleinair.tools.retrieval.coded_search import empty_coded_index, search_codes
+from pleinair.tools.retrieval.disk_search import Lists, Measured, search_lists, write_flat, write_lists
 from pleinair.tools.retrieval.exact_search import Selection, best_of, exact_of, products_of, search_rows
 from pleinair.tools.retrieval.manifest import REBUILD
 from pleinair.tools.storage.files import write_whole
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from pleinair.tools.types import Vectors
 
 EXACT_BELOW = 100_000  # vectors; exact search takes some 7 ms for so many of 512 numbers
+LISTS_FROM = 10_000_000  # vectors; scanning all codes takes some 55 ms for so many
 _BLOCK = 65_536  # vectors passed to FAISS at a time
 _MOST_REFINED = 256  # hits; for more of them exact search is faster
 GPU_MEMORY = 2.0  # GiB of a GPU that the vectors may take
@@ -45,6 +48,8 @@ _log = logging.getLogger(__name__)
 def write_vectors(folder: Path, vectors: Sequence[NDArray[np.float32]], dim: int) -> str:
     """Write rows of `dim` numbers as an index named by its content, and return its file name."""
     faiss = load_faiss()
+    if len(vectors) >= LISTS_FROM:
+        return write_flat(folder, vectors, dim)
     index = _empty_index(vectors, dim)
     for start in range(0, len(vectors), _BLOCK):
         index.add(np.stack(vectors[start : start + _BLOCK]))
@@ -61,6 +66,13 @@ def _empty_index(vectors: Sequence[NDArray[np.float32]], dim: int) -> Any:
     return empty_coded_index(np.stack(vectors[:: -(-len(vectors) // _BLOCK)]))
 
 
+def write_lists_of(folder: Path, name: str, count: int, dim: int) -> Measured:
+    """Write the lists of many vectors in a file as `write_lists` does; none where there are few."""
+    if count < LISTS_FROM:
+        return Measured()
+    return write_lists(folder, name, read_vectors(folder / name, count, dim))
+
+
 def read_vectors(path: Path, count: int, dim: int) -> Any:
     """Map a file of `count` vectors of `dim` numbers into memory; raise `BadInput` if it is another."""
     faiss = load_faiss()
@@ -75,11 +87,17 @@ def read_vectors(path: Path, count: int, dim: int) -> Any:
 
 
 def find_nearest(
-    index: Any, queries: Vectors, k: int, *, complete: bool = True, selection: Selection | None = None
+    index: Any,
+    queries: Vectors,
+    k: int,
+    *,
+    complete: bool = True,
+    selection: Selection | None = None,
+    lists: Lists | None = None,
 ) -> tuple[Vectors, NDArray[np.int64]]:
     """Return scores and rows, each [n, k], of the `k` best for queries [n, dim], on one thread.
 
-    `complete` and `selection` are those of `search_codes`.
+    `complete` and `selection` are those of `search_codes`, `lists` those of the index on disk.
 
     With two threads FAISS took three times as long for one query: 100 ms against 32 ms for 60,000 rows of 512
     on two busy cores. The number is the calling thread's own and is restored, as torch may share it.
@@ -91,6 +109,8 @@ def find_nearest(
     try:
         if hasattr(index, "refine_index") and k <= _MOST_REFINED:
             return search_codes(index, queries, k, complete=complete, selection=selection)
+        if lists is not None and k <= _MOST_REFINED:
+            return search_lists(lists, index, queries, k, selection)
         if selection:
             return search_rows(exact_of(index), queries, k, selection.rows)
         scores, rows = exact_of(index).search(queries, k)

@@ -152,7 +152,7 @@ class Conditional(Wrapper):
         unlicensed: Callable[[], Retriever] | None,
         empty: Callable[[], EmptySelection | None] = lambda: None,
     ) -> None:
-        """Take the retriever, what opens the same one for all licenses, and why no image meets them."""
+        """Store the retriever, what opens the same one for all licenses, and why no image meets them."""
         super().__init__(retriever)
         self._retriever, self._unlicensed, self._empty = retriever, unlicensed, empty
 

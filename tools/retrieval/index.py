@@ -10,7 +10,7 @@ unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ import numpy as np
 
 from pleinair.tools.locks import Once
 from pleinair.tools.retrieval.catalogue import Catalogue, Entries, check_vector, open_catalogue
+from pleinair.tools.retrieval.disk_search import Lists, read_lists
 from pleinair.tools.retrieval.exact_search import Selection
 from pleinair.tools.retrieval.faiss_index import GPU_K, GPU_MEMORY, find_nearest, on_gpu, read_vectors
 from pleinair.tools.retrieval.library import Library
@@ -36,20 +37,38 @@ from pleinair.tools.types import BadInput, Encoder
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from pleinair.tools.retrieval.pgvector import PgVectors
     from pleinair.tools.types import Vectors
 
 
 class Index:
     """Vectors of a library's images, memory-mapped when first used, or on the GPU if FAISS finds one."""
 
-    def __init__(self, folder: Path, manifest: Manifest, catalogue: Catalogue) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        catalogue: Catalogue,
+        opened: Callable[[Manifest], _Opened | PgVectors] | None = None,
+    ) -> None:
+        """Store the folder and its files; `opened` opens vectors that are elsewhere."""
         self.folder, self.manifest, self.catalogue = folder, manifest, catalogue
         self.gpu_memory = GPU_MEMORY  # GiB that the vectors may take on a GPU; read when they are first used
-        self._opened = Once(lambda: _Opened(folder, manifest, self.gpu_memory))
+        self._opened = Once(
+            lambda: opened(manifest) if opened else _Opened(folder, manifest, self.gpu_memory)
+        )
 
     @classmethod
-    def open(cls, folder: str | Path, encoder: Encoder) -> Index:
-        """Open an index in constant time; raise `BadInput` if it is another encoder's, damaged or missing."""
+    def open(
+        cls,
+        folder: str | Path,
+        encoder: Encoder,
+        opened: Callable[[Manifest], PgVectors] | None = None,
+    ) -> Index:
+        """Open an index in constant time; raise `BadInput` if it is another encoder's, damaged or missing.
+
+        `opened` opens vectors that are not in the folder, when they are first used.
+        """
         folder = Path(folder)
         manifest = load_manifest(folder)
         require_encoder(manifest, encoder, f"The index in {folder}")
@@ -59,10 +78,10 @@ class Index:
         except BadInput:
             if load_manifest(folder) == manifest:
                 raise
-            return cls.open(folder, encoder)  # another process has replaced it meanwhile
+            return cls.open(folder, encoder, opened)  # another process has replaced it meanwhile
         if (catalogue.facts["usable"], catalogue.facts["digest"]) != (manifest.count, manifest.library):
             raise BadInput(f"The catalogue in {folder} is not the one that its manifest describes.", REBUILD)
-        return cls(folder, manifest, catalogue)
+        return cls(folder, manifest, catalogue, opened)
 
     def __len__(self) -> int:
         return self.manifest.count
@@ -142,11 +161,11 @@ class Index:
 
     def nearest(self, k: int, size: int = 256) -> Iterator[list[list[tuple[str, float]]]]:
         """Yield for `size` images at a time, in their order, each one's `k` nearest others with cosines."""
-        vectors = self._opened().vectors
+        vectors, lists = self._opened().vectors, getattr(self._opened(), "lists", None)
         for start in range(0, len(self), size):
             count = min(size, len(self) - start)
             block = vectors.reconstruct_n(start, count)
-            scores, rows = find_nearest(vectors, block, min(k + 1, len(self)), complete=False)
+            scores, rows = find_nearest(vectors, block, min(k + 1, len(self)), complete=False, lists=lists)
             yield [
                 [
                     (self.ids[row], float(score))
@@ -166,10 +185,14 @@ class Index:
 
 
 class _Opened:
-    """Vectors of an index, and their copy on a GPU."""
+    """Vectors of an index, their lists on disk if there are any, and their copy on a GPU."""
 
     def __init__(self, folder: Path, manifest: Manifest, gpu_memory: float) -> None:
         self.vectors = read_vectors(folder / manifest.vectors, manifest.count, manifest.dim)
+        self.lists: Lists | None = None
+        if manifest.lists:
+            path = folder / manifest.lists
+            self.lists = read_lists(path, manifest.count, manifest.dim, manifest.candidates)
         self._gpu = on_gpu(self.vectors, gpu_memory) if gpu_memory else None
 
     def search(
@@ -178,7 +201,7 @@ class _Opened:
         """Return scores and rows, each [n, k], of the `k` best for queries [n, dim]."""
         if self._gpu and k <= GPU_K and selection is None:
             return self._gpu.search(queries, k)
-        return find_nearest(self.vectors, queries, k, selection=selection)
+        return find_nearest(self.vectors, queries, k, selection=selection, lists=self.lists)
 
 
 def require_encoder(manifest: Manifest, encoder: Encoder, what: str) -> None:

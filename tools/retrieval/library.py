@@ -87,7 +87,7 @@ class Library:
     def __init__(
         self, addresses: Mapping[str, str], max_pixels: int = MAX_PIXELS, cache: Path | None = None
     ) -> None:
-        """Take folders, containers and URLs by the beginnings of the ids of their images.
+        """Store folders, containers and URLs by the beginnings of the ids of their images.
 
         `open` fills in the contents; `cache` is the folder for what is slow to read.
         """
@@ -167,10 +167,15 @@ class Library:
         return library
 
     @classmethod
-    def of_catalogue(cls, catalogue: Catalogue, cache: Path | None = None) -> Library:
-        """Return the library that a catalogue was written of, without reading its folders."""
+    def of_catalogue(
+        cls, catalogue: Catalogue, cache: Path | None = None, addresses: Mapping[str, str] | None = None
+    ) -> Library:
+        """Return the library that a catalogue was written of, without reading its folders.
+
+        `addresses` are those of this machine, by the same beginnings of ids, where another has written it.
+        """
         facts = catalogue.facts
-        library = cls(facts["folders"], facts["max_pixels"], cache)
+        library = cls(addresses or facts["folders"], facts["max_pixels"], cache)
         library.catalogue, library.items = catalogue, Items(catalogue)
         library.problems = tuple(Problem(**problem) for problem in facts["problems"])
         library.sources = tuple(Source(**source) for source in facts["sources"])
@@ -214,6 +219,11 @@ class Library:
         for item in self.items.values():
             digest.update(repr(item).encode())
         return digest.hexdigest()
+
+    @property
+    def addresses(self) -> Mapping[str, str]:
+        """Return folders, containers and URLs by the beginnings of the ids of their images."""
+        return self._addresses
 
     @property
     def folder(self) -> Path:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
+from operator import not_
 from pathlib import Path
 
 from pydantic import Field, ValidationError
@@ -71,6 +72,10 @@ class Manifest(Value):
     reading: int = 1
     max_pixels: int = 0  # `library.max_pixels` of the build
     skipped: int = 0  # files that are not usable images
+    # of very many vectors: what `write_lists` wrote, chose and measured
+    lists: str = Field(default="", pattern=r"^(vectors-[0-9a-f]{16}\.ivf)?$", exclude_if=not_)
+    candidates: int = Field(default=0, exclude_if=not_)
+    recall: float = Field(default=0.0, exclude_if=not_)
 
     def skips_less(self, max_pixels: int) -> bool:
         """Return whether files that were skipped may be usable under another `library.max_pixels`."""

@@ -97,6 +97,21 @@ def write_shard(
 
     A power cut may cost it, the death of the process does not.
     """
+    store_shard(folder, shard_bytes(encoder_id, max_pixels, files, vectors))
+
+
+def store_shard(folder: Path, data: bytes) -> None:
+    """Write the bytes of a shard under a new name; raise `DiskFull` without room."""
+    write_whole(folder / f"{uuid4().hex}{ENDING}", data, durable=False)
+
+
+def shard_bytes(
+    encoder_id: str,
+    max_pixels: int,
+    files: Iterable[File],
+    vectors: Mapping[str, NDArray[np.float32]],
+) -> bytes:
+    """Return a shard as `write_shard` writes it."""
     rows: dict[str, int] = {}
     usable, skipped = [], []
     for file in files:
@@ -109,13 +124,21 @@ def write_shard(
     about = json.dumps({**facts, "files": usable, "skipped": skipped}).encode()
     data = io.BytesIO()
     np.savez(data, vectors=stacked, about=np.frombuffer(about, np.uint8))
-    write_whole(folder / f"{uuid4().hex}{ENDING}", data.getvalue(), durable=False)
+    return data.getvalue()
 
 
 def read_shard(path: Path) -> Shard | None:
     """Read a shard; None for a damaged one."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:  # a pickle is code
+        return parse_shard(path.read_bytes())
+    except OSError:
+        return None
+
+
+def parse_shard(content: bytes) -> Shard | None:
+    """Return what the bytes of a shard have; None for damaged ones."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as data:  # a pickle is code
             vectors, about = data["vectors"], json.loads(data["about"].tobytes())
         if len(vectors) and not np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3):
             return None

@@ -1,9 +1,10 @@
 """Share of a library that one of several processes or machines embeds.
 
 A share is a part of the sorted ids without gaps, so that folders and row groups stay together, and all shares
-cost about the same by the files' sizes. It depends on the ids and sizes alone: not on which files can be
+cost about the same by the files' sizes. It has whole blocks of `BATCH` ids, so that its batches are those of
+one process, and its vectors too, to the bit. It depends on the ids and sizes alone: not on which files can be
 read, nor on the order in which they are listed. Where a machine lists a few files more or less, its shares
-begin as many files earlier or later, and the index run that joins them embeds what is missing.
+have other blocks from there on, and the index run that joins them embeds what is missing.
 """
 
 from __future__ import annotations
@@ -48,13 +49,21 @@ class Share:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
-    def of(self, library: Library) -> Library:
-        """Return the part of a library that is in this share; all shares have each image once."""
-        costs = {id: item.size + _BYTES for id, item in library.items.items()}
-        total, before, chosen = sum(costs.values()), 0, []
-        for id, cost in costs.items():
+    def of(self, library: Library, block: int = BATCH) -> Library:
+        """Return the part of a library that is in this share; all shares have each block of ids once.
+
+        Of a library with fewer blocks than shares some shares are empty.
+        """
+        ids, costs = list[str](), list[int]()
+        for place, (id, item) in enumerate(library.items.items()):
+            if place % block == 0:
+                costs.append(0)
+            costs[-1] += item.size + _BYTES
+            ids.append(id)
+        total, before, chosen = sum(costs), 0, list[str]()
+        for place, cost in enumerate(costs):
             if self.count * (2 * before + cost) // (2 * total) == self.number - 1:
-                chosen.append(id)
+                chosen += ids[place * block : (place + 1) * block]
             before += cost
         return library.part(chosen, f"{self.number}-of-{self.count}")
 
@@ -79,7 +88,7 @@ def embed_share(
         BeingBuilt: another process embeds this share into `out`.
         DiskFull: a batch does not fit; those before stay.
     """
-    part = share.of(library)
+    part = share.of(library, batch_size)
     stored = _stored(out, encoder.id, library.max_pixels)
     with _locked(out, share):
         sweep_parts(out)

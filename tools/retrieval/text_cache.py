@@ -28,7 +28,7 @@ class TextVectors:
     """Texts as an encoder's vectors; each is encoded once, all missing ones of a call together."""
 
     def __init__(self, encoder: Encoder, path: Path | None = None) -> None:
-        """Take an encoder and the file, which is created when it is needed; None: in memory only."""
+        """Store an encoder and the file, which is created when it is needed; None: in memory only."""
         self._encoder = encoder
         self._cache = BlobCache(path, "texts", _MOST_BYTES, "vectors of texts") if path else None
         self._recent: dict[str, bytes] = {}

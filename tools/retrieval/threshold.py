@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SAMPLE = 2048  # images
 SHARE = 0.25  # of the mean cosine in the threshold; 0 is the flat threshold
-_FILE = "threshold.safetensors"
+FILE = "threshold.safetensors"
 _VERSION = "2"  # increase it when a stored margin is meant for another formula
 _CHANGED = 0.1  # share of the images or captions from which a threshold is calibrated anew
 
@@ -85,7 +85,7 @@ def save_threshold(index: Index, threshold: RelativeThreshold) -> None:
         "sample": json.dumps([rows[row][0] for row in sorted(rows)]),
     }
     data = save({"sample": np.ascontiguousarray(threshold.sample)}, facts)
-    write_whole(index.folder / _FILE, data)
+    write_whole(index.folder / FILE, data)
 
 
 def load_threshold(index: Index) -> RelativeThreshold | None:
@@ -93,7 +93,7 @@ def load_threshold(index: Index) -> RelativeThreshold | None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(index.folder / _FILE, "np") as file:
+        with safe_open(index.folder / FILE, "np") as file:
             facts = file.metadata() or {}
             if (facts.get("version"), facts.get("encoder")) != (_VERSION, index.manifest.encoder):
                 return None

@@ -13,21 +13,21 @@ import io
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import fsspec
-from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 from pydantic import ValidationError
 
 from pleinair.tools.images.decoding import ReadOptions
 from pleinair.tools.images.reading import read_picture, to_rgb
 from pleinair.tools.images.signed import SUFFIXES, signed_suffix
-from pleinair.tools.storage.files import RESERVE, DiskFull, explain, sweep_parts, write_whole
+from pleinair.tools.storage.files import PART_AGE, RESERVE, sweep_parts
+from pleinair.tools.storage.folder import Folder
 from pleinair.tools.types import BadInput, Picture, PleinairError, Usage, Value
 
 SPENT_KEY = "pleinair.spent"  # of an image's `info`, which no file can fill with a `Usage`
 ORIGINAL_KEY = "pleinair.original"  # likewise, with bytes
+_PARTS = "parts"  # folder of unfinished files in a folder store
 
 
 def charged(image: Image.Image, spent: Usage) -> Image.Image:
@@ -82,11 +82,17 @@ class ArtifactStore:
     """
 
     def __init__(self, url: str | Path, *, reserve: int = RESERVE) -> None:
-        self._fs, self._root = _locate(url)
-        self._local = isinstance(self._fs, LocalFileSystem)
-        self._reserve = reserve
-        if self._local:
-            sweep_parts(self._parts)
+        self._folder = Folder(url, reserve=reserve, parts=_PARTS)
+        self.sweep(PART_AGE)
+
+    def sweep(self, older_than: float = 0.0) -> None:
+        """Remove what killed writers have left in a folder, `older_than` seconds or more of age."""
+        if self._folder.local:
+            sweep_parts(self._folder.local / _PARTS, older_than)
+
+    def has(self, picture: Picture) -> bool:
+        """Return whether there is an image of this name, intact or not."""
+        return self._folder.stamp(_place(picture)) is not None
 
     def put(self, image: Image.Image, *, alpha: bool = False) -> Picture:
         """Store an image as RGB, or RGBA with `alpha`, and return its name; an intact copy is left alone.
@@ -96,18 +102,18 @@ class ArtifactStore:
         data, received = encode_png(image, alpha=alpha), original_of(image)
         picture = Picture(sha256=_digest(data), width=image.width, height=image.height)
         if (suffix := signed_suffix(received)) and not self.original(picture):
-            self._write(self._place(picture, f"-original{suffix}"), received)
+            self._folder.write(_place(picture, f"-original{suffix}"), received)
         if not self._intact(picture):
-            self._write(self._place(picture), data)
+            self._folder.write(_place(picture), data)
         return picture
 
     def read(self, picture: Picture) -> bytes:
         """Return the stored PNG bytes; raise `BadArtifact` when they are missing or changed."""
-        data = self._fetch(self._place(picture))
+        data = self._folder.read(_place(picture))
         if data is None:
-            raise BadArtifact(f"Image {picture.sha256} is not in the store {self._root}.")
+            raise BadArtifact(f"Image {picture.sha256} is not in the store {self._folder}.")
         if _digest(data) != picture.sha256:
-            raise BadArtifact(f"Image {picture.sha256} in {self._root} has changed since it was stored.")
+            raise BadArtifact(f"Image {picture.sha256} in {self._folder} has changed since it was stored.")
         return data
 
     def open(self, picture: Picture, *, alpha: bool = False) -> Image.Image:
@@ -117,7 +123,7 @@ class ArtifactStore:
     def original(self, picture: Picture) -> Original | None:
         """Return the signed file in which an image was received; None if there was none."""
         for suffix in SUFFIXES:
-            data = self._fetch(self._place(picture, f"-original{suffix}"))
+            data = self._folder.read(_place(picture, f"-original{suffix}"))
             if data is not None:
                 return Original(suffix, data)
         return None
@@ -125,20 +131,18 @@ class ArtifactStore:
     def remove(self, picture: Picture) -> None:
         """Remove an image and the file in which it was received, as far as they are there."""
         for ending in (".png", *(f"-original{suffix}" for suffix in SUFFIXES)):
-            with suppress(FileNotFoundError):
-                self._fs.rm_file(self._place(picture, ending))
+            self._folder.remove_file(_place(picture, ending))
 
     def adopt(self, picture: Picture, other: ArtifactStore) -> None:
         """Copy an image from another store, byte for byte, with its original; raise as `read` does."""
         if (original := other.original(picture)) and not self.original(picture):
-            self._write(self._place(picture, f"-original{original.suffix}"), original.data)
+            self._folder.write(_place(picture, f"-original{original.suffix}"), original.data)
         if not self._intact(picture):
-            self._write(self._place(picture), other.read(picture))
+            self._folder.write(_place(picture), other.read(picture))
 
     def path(self, picture: Picture) -> str:
         """Return where the image is: a path in a folder store, else a URL."""
-        place = self._place(picture)
-        return place if self._local else str(self._fs.unstrip_protocol(place))
+        return self._folder.path(_place(picture))
 
     def once(self, key: str, make: Callable[[], Image.Image]) -> Picture:
         """Return the image of step `key`, calling `make` only when no intact one is stored.
@@ -152,7 +156,7 @@ class ArtifactStore:
         if step is None:
             image = make()
             step = Step(key=key, picture=self.put(image), spent=spent_on(image))
-            self._write(self._note(key), step.model_dump_json().encode())
+            self._folder.write(_note(key), step.model_dump_json().encode())
         return step.picture
 
     def spent(self, key: str) -> Usage:
@@ -160,18 +164,8 @@ class ArtifactStore:
         step = self._step(key)
         return step.spent if step else Usage()
 
-    @property
-    def _parts(self) -> Path:
-        return Path(self._root) / "parts"
-
-    def _place(self, picture: Picture, ending: str = ".png") -> str:
-        return f"{self._root}/sha256/{picture.sha256[:2]}/{picture.sha256}{ending}"
-
-    def _note(self, key: str) -> str:
-        return f"{self._root}/steps/{_digest(key.encode())}.json"
-
     def _step(self, key: str) -> Step | None:
-        data = self._fetch(self._note(key))
+        data = self._folder.read(_note(key))
         if data is None:
             return None
         try:
@@ -184,31 +178,6 @@ class ArtifactStore:
         with suppress(BadArtifact):
             return bool(self.read(picture))
         return False
-
-    def _fetch(self, place: str) -> bytes | None:
-        try:
-            return bytes(self._fs.cat_file(place))
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            reason = error.strerror or "the storage refused it"
-            raise PleinairError(f"Cannot read {place}: {reason}.") from error
-
-    def _write(self, place: str, data: bytes) -> None:
-        if self._local:
-            write_whole(Path(place), data, reserve=self._reserve, parts=self._parts)
-            return
-        cause = None
-        try:
-            self._fs.pipe_file(place, data)  # object stores show an object when it is complete
-            if self._fs.size(place) == len(data):
-                return
-        except OSError as error:
-            cause = error
-        with suppress(OSError):  # nothing arrived, or the store is gone: report the first error
-            self._fs.rm_file(place)
-        part = DiskFull(f"The store took only a part of {place}.", "Make room there, then run again.")
-        raise (explain(cause, place) if cause else part) from cause
 
 
 def encode_png(image: Image.Image, *, alpha: bool = False) -> bytes:
@@ -226,11 +195,9 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _locate(url: str | Path) -> tuple[Any, str]:
-    if isinstance(url, Path) or "://" not in url:
-        return LocalFileSystem(), Path(url).expanduser().absolute().as_posix()
-    try:
-        fs, root = fsspec.core.url_to_fs(url)
-    except (ValueError, ImportError) as error:
-        raise BadInput(f"Cannot store images at `{url}`: no such kind of storage is installed.") from error
-    return fs, str(root).rstrip("/")
+def _place(picture: Picture, ending: str = ".png") -> str:
+    return f"sha256/{picture.sha256[:2]}/{picture.sha256}{ending}"
+
+
+def _note(key: str) -> str:
+    return f"steps/{_digest(key.encode())}.json"

@@ -56,9 +56,9 @@ def serve(descriptor: int) -> None:
         kind, name, arguments = pipe.recv()
         try:
             part = registry.resolve(kind, name)(**arguments)
-            pipe.send(("facts", part.capabilities if kind == "generator" else _facts_of(part)))
+            pipe.send(("facts", part.capabilities if kind == "generator" else facts_of(part)))
         except Exception as error:
-            pipe.send(("error", _sendable(error)))
+            pipe.send(("error", sendable(error)))
             return
         call = _generate if kind == "generator" else _encode
         while True:
@@ -69,7 +69,7 @@ def _answer(call: Callable[..., Any], *values: Any) -> tuple[str, Any]:
     try:
         return "answer", call(*values)
     except Exception as error:  # the parent handles every error
-        return "error", _sendable(error)
+        return "error", sendable(error)
 
 
 class _LogSender(logging.Handler):
@@ -84,7 +84,8 @@ class _LogSender(logging.Handler):
             self._pipe.send(("log", (record.name, record.levelno, record.getMessage())))
 
 
-def _facts_of(encoder: Any) -> EncoderFacts:
+def facts_of(encoder: Any) -> EncoderFacts:
+    """Return what an encoder says of itself."""
     side, has_patches = getattr(encoder, "image_side", 0), hasattr(encoder, "encode_patches")
     device = getattr(encoder, "device", "cpu")
     decoder = getattr(encoder, "jpeg_decoder", "sandbox")
@@ -136,7 +137,7 @@ def _generate(
     return [*map(pack, results)], levels
 
 
-def _sendable(error: Exception) -> Exception:
+def sendable(error: Exception) -> Exception:
     """Return an error that the parent can unpickle, with our traceback as its note.
 
     Python's own errors and this program's keep their class; any other becomes a RuntimeError with its text.

@@ -21,6 +21,7 @@ from pleinair.app.runs.request import read_request
 from pleinair.app.runs.results import png_of
 from pleinair.app.runs.store import Run
 from pleinair.app.runs.tables import OPEN
+from pleinair.app.runs.worker import PREVIEW
 from pleinair.app.server.feed import are_final
 from pleinair.app.server.site import Site
 from pleinair.app.server.v1.errors import ApiFault
@@ -36,7 +37,6 @@ from pleinair.app.server.v1.schemas import (
 )
 from pleinair.app.trace.view import RunView, view_of
 from pleinair.tools.storage.artifacts import ArtifactStore, BadArtifact
-from pleinair.tools.storage.files import stamp_of
 from pleinair.tools.types import NotFound, PleinairError
 
 Kind = Literal["image_generation", "image_edit"]
@@ -202,7 +202,7 @@ class Answer:
 
 def image_of(site: Site, view: RunView) -> bytes | None:
     """Return the best image of a run that has ended as the PNG that is delivered, None if it has none."""
-    store = ArtifactStore(site.places.run(view.run) / "pictures")
+    store = ArtifactStore(site.places.pictures(view.run))
     ends = payloads(read_readable(site.places.events(view.run)).events, Ended)
     if not (ends and (best := ends[-1].outcome.best)):
         return None
@@ -255,15 +255,14 @@ class Previews:
         """Return the newest preview as a PNG, None where none is due."""
         if self.count >= self.most:
             return None
-        path = self.site.places.run(self.run_id) / "preview.png"
+        files = self.site.places.files(self.run_id)
         with suppress(NotFound):
             for step in payloads(self._follower.look()[0], Progress):
                 self._share = max(self._share, (step.done or 0) / (step.total or 1))
-        stamp = stamp_of(path)
+        stamp = self.site.preview_stamp(self.run_id)
         if self._share < (self.count + 1) / (self.most + 1) or stamp == self._stamp:
             return None
-        with suppress(FileNotFoundError):  # the run has just ended
-            data = path.read_bytes()
+        data = files.read(PREVIEW)
+        if data is not None:  # else the run has just ended
             self.count, self._stamp = self.count + 1, stamp
-            return data
-        return None
+        return data

@@ -28,7 +28,7 @@ CODES = {
     421: "misdirected_request",
     429: "rate_limit_exceeded",
     500: "server_error",
-    503: "server_stopping",
+    503: "server_unavailable",
 }
 _CODES = {  # by pydantic's type of an error
     "missing": "missing_required_parameter",

@@ -296,7 +296,7 @@ def test_all_rows_are_checked_before_any_is_drawn(place: Path) -> None:
     lines = result.stderr.splitlines()
     assert lines[0] == "pleinair: p.jsonl: 4 lines cannot be used; nothing was generated"
     assert [line.split(":")[0].strip() for line in lines[1:]] == ["line 2", "line 3", "line 4", "line 5"]
-    assert not Path("out").exists() and not home().table.exists()
+    assert not Path("out").exists() and not home().table_file.exists()
 
 
 def test_a_dry_run_estimates_what_is_left_and_writes_nothing(prompts: Path) -> None:
@@ -304,7 +304,7 @@ def test_a_dry_run_estimates_what_is_left_and_writes_nothing(prompts: Path) -> N
     estimate = json.loads(result.stdout)
     assert (estimate["rows"], estimate["left"], estimate["runs"], estimate["is_paid"]) == (3, 3, 3, False)
     assert estimate["pictures"]["low"] == 3
-    assert not Path("out").exists() and not home().table.exists()
+    assert not Path("out").exists() and not home().table_file.exists()
     batch()
     assert json.loads(batch("--dry-run", "--json").stdout)["left"] == 0
     assert "3 rows, 0 left" in batch("--dry-run").stdout

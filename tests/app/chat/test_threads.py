@@ -277,7 +277,7 @@ def test_threads_are_listed_searched_renamed_and_deleted() -> None:
 def test_a_message_whose_run_was_deleted_is_shown_and_passed_over() -> None:
     chat = Chat()
     runs = drawn(chat, PROMPT, "now make it night")
-    with closing(sqlite3.connect(home().table)) as db, db:
+    with closing(sqlite3.connect(home().table_file)) as db, db:
         db.execute("DELETE FROM runs WHERE id=?", (runs[1],))
     with Threads().opened(chat.thread.id) as session:
         assert [message.version.status for message in session.messages()] == ["accepted", "deleted"]
@@ -314,7 +314,7 @@ def test_a_home_of_an_earlier_version_gains_threads(stored: Path) -> None:
 def test_a_chat_of_an_earlier_version_becomes_a_thread() -> None:
     chat = Chat()
     runs = drawn(chat, PROMPT, "not that bird")
-    with closing(sqlite3.connect(home().table)) as db, db:
+    with closing(sqlite3.connect(home().table_file)) as db, db:
         db.execute("DELETE FROM threads")
     thread = Threads().from_run("last")
     assert thread.runs == tuple(runs) and thread.title == PROMPT

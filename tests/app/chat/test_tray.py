@@ -234,7 +234,7 @@ def test_images_of_an_answer_from_elsewhere_come_into_the_tray() -> None:
     waiting = finish(chat.submit(PROMPT))
     image = Image.new("RGB", (16, 16), COLOURS[2])
     (picture,) = store_input_images([image], home())
-    ArtifactStore(home().run(waiting.run_id) / "pictures").put(image)
+    ArtifactStore(home().pictures(waiting.run_id)).put(image)
     hit = {"id": picture.sha256, "score": 1.0, "caption": "theirs.png"}
     given = Reference.model_validate({"concept": FINCH, "hit": hit, "picture": picture})
     finish(answer(waiting.run_id, {"given": [given]}))

@@ -133,7 +133,7 @@ def test_runs_are_deleted_with_yes_only(place: Path) -> None:
 
 def test_runs_are_pruned_by_age(place: Path) -> None:
     old, new = (draw(PROMPT, seed=seed, graph="direct").run_id for seed in (1, 2))
-    db = sqlite3.connect(home().table)
+    db = sqlite3.connect(home().table_file)
     db.execute("UPDATE runs SET updated = 1000 WHERE id = ?", (old,))
     db.commit()
     db.close()

@@ -49,13 +49,13 @@ def opened(folder: Path, sources: tuple[str, str], seed: int = 0) -> tuple[Study
 
 
 def test_images_of_equal_prompts_are_paired_equal_seeds_first() -> None:
-    first = [Entry("a finch", 1, Path("a1")), Entry("a finch", 2, Path("a2")), Entry("an owl", 1, Path("a3"))]
+    first = [Entry("a finch", 1, "a1"), Entry("a finch", 2, "a2"), Entry("an owl", 1, "a3")]
     second = [
-        Entry("a  finch", 2, Path("b2")),
-        Entry("a finch", 7, Path("b7")),
-        Entry("a heron", 1, Path("b3")),
+        Entry("a  finch", 2, "b2"),
+        Entry("a finch", 7, "b7"),
+        Entry("a heron", 1, "b3"),
     ]
-    pairs = [(str(left.file), str(right.file)) for left, right in paired(first, second)]
+    pairs = [(left.file, right.file) for left, right in paired(first, second)]
     assert pairs == [("a2", "b2"), ("a1", "b7")]
 
 
@@ -178,7 +178,7 @@ def test_a_folder_is_the_same_source_from_everywhere(
 def test_results_runs_and_libraries_are_sources(place: Path) -> None:
     first, second = draw("two things", seed=7), draw("two things", seed=8)
     (entry,) = read_source(first.run_id)
-    assert (entry.prompt, entry.seed) == ("two things", 7) and entry.file.is_file()
+    assert (entry.prompt, entry.seed) == ("two things", 7) and Path(entry.file).is_file()
     assert len(read_source(f"{first.run_id}, {second.run_id}")) == 2
     assert sorted(each.seed or 0 for each in read_source(str(place / "out"))) == [7, 8]
     assert [each.prompt for each in read_source(str(place / "library"))][:2] == ["picture 0", "picture 1"]

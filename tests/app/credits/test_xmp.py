@@ -72,7 +72,7 @@ def test_an_image_has_xmp_that_readers_read(place: Path) -> None:
     assert found == {"tool": "pleinair 0.1.0", "type": GENERATED, "model": "stripes", "credit": line}
     assert described["DigitalSourceType"] == GENERATED
     assert view_of(find(result.run_id), home()).digital_source_type == GENERATED
-    store = ArtifactStore(home().run(result.run_id) / "pictures")
+    store = ArtifactStore(home().pictures(result.run_id))
     assert store.open(result.outcome.best.picture).tobytes() == pixels
     assert KEY.encode() not in store.read(result.outcome.best.picture)
 
@@ -81,7 +81,7 @@ def test_an_image_in_an_image_of_the_user_is_a_composite(place: Path) -> None:
     run = find(draw(PROMPT, graph="direct", seed=1).run_id)
     request = read_request(run.request_json)
     (end,) = payloads(read(home().events(run.id)), Ended)
-    store, (attempt,) = ArtifactStore(home().run(run.id) / "pictures"), end.attempts
+    store, (attempt,) = ArtifactStore(home().pictures(run.id)), end.attempts
     outside = Picture(sha256="0" * 64, width=16, height=16)
 
     def source_type(source: Picture, request: DrawRequest) -> str | None:

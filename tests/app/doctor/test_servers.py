@@ -10,6 +10,7 @@ import pytest
 from support.doctor_findings import look
 from support.fake_engines import ScriptedChat
 from support.fault_server import error, playing, says
+from support.model_servers import refused_address
 from support.quirky_servers import SERVERS, Quirks, QuirkyService, serving
 from typer.testing import CliRunner
 
@@ -72,6 +73,35 @@ def test_a_model_that_takes_no_images_is_named(place: Path, monkeypatch: pytest.
     with connected(replace(PLAIN, refuses=[no_images]), monkeypatch) as overrides:
         finding = look(**overrides)["mllm"]
     assert not finding.ok and "takes no images" in finding.text and "mllm.model" in finding.remedy
+
+
+def test_each_server_of_a_list_is_checked(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    with refused_address() as away, connected(PLAIN, monkeypatch) as overrides, playing(error(404)) as images:
+        overrides["mllm.base_url"] = [overrides["mllm.base_url"], away]
+        generator = {"backend": "openai_images", "model": "m", "base_url": [images.url, away]}
+        findings = look(**overrides, generator=generator)
+    assert not {"mllm", "generator"} & findings.keys()
+    assert [findings[f"{kind} 1 of 2"].ok for kind in ("mllm", "generator")] == [True, True]
+    for kind in ("mllm", "generator"):
+        finding = findings[f"{kind} 2 of 2"]
+        assert not finding.ok and finding.text.startswith(f"Nothing answers at {away}"), finding
+        assert f"`{kind}.base_url` is right" in finding.remedy
+
+
+@pytest.mark.parametrize("urls", [[], ["http://a:1", "http://a:1/v1"]])
+def test_an_unusable_list_is_one_finding(urls: list[str], place: Path) -> None:
+    findings = look(generator={"backend": "openai_images", "model": "m", "base_url": urls})
+    assert not findings["generator"].ok and "generator.base_url" in findings["generator"].text
+
+
+def test_what_each_server_of_a_list_takes_is_explored(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, strict = (replace(SERVERS[name], model="m") for name in ("vllm", "transformers"))
+    with connected(plain, monkeypatch) as overrides, serving(scripted(), strict) as second:
+        overrides["mllm.base_url"] = [overrides["mllm.base_url"], second.url]
+        findings = examined(overrides, lambda text: None)
+    assert "keeps to schemas" in findings["server 1 of 2"].text
+    assert "needs the schema in the text too" in findings["server 2 of 2"].text
 
 
 def test_without_a_server_nothing_is_asked(place: Path) -> None:

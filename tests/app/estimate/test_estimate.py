@@ -149,7 +149,7 @@ def test_runs_with_other_settings_do_not_count(place: Path, change: dict[str, An
 
 def test_failed_runs_and_damaged_logs_do_not_count(place: Path) -> None:
     draw("two things", seed=7)
-    home().events(run_table().newest(1)[0].id).write_text("{}\n")
+    home().events_file(run_table().newest(1)[0].id).write_text("{}\n")
     assert estimate_with().past_runs == 0
     draw("two things", overrides={"budget.attempts": 1, "mllm.says": "No."})
     assert estimate_with(mllm__says="No.").past_runs == 0
@@ -158,7 +158,7 @@ def test_failed_runs_and_damaged_logs_do_not_count(place: Path) -> None:
 def test_a_table_in_use_is_read_with_its_newest_rows(place: Path) -> None:
     with run_table() as table:  # stays open, with its log beside it
         draw("two things", seed=7)
-        assert table.newest(1) and home().table.with_name("runs.sqlite-wal").exists()
+        assert table.newest(1) and home().table_file.with_name("runs.sqlite-wal").exists()
         assert estimate_with().past_runs == 1
 
 
@@ -220,12 +220,12 @@ def test_tokens_that_no_run_reported_are_unknown(place: Path) -> None:
 def with_log(model: str) -> dict[str, Any]:
     """Run with the quick critic, then change row and log as if a hosted model had answered."""
     draw("two things", seed=7)
-    run, table = run_table().newest(1)[0], home().table
+    run, table = run_table().newest(1)[0], home().table_file
     request = json.loads(run.request_json)
     request["settings"]["mllm"] = {"backend": "openai", "model": model}
     with closing(sqlite3.connect(table)) as db, db:
         db.execute("UPDATE runs SET order_json=?", (json.dumps(request),))
-    log = home().events(run.id)
+    log = home().events_file(run.id)
     log.write_text(log.read_text("utf-8").replace('"tokens":0', '"tokens":1000'), "utf-8")
     return {"mllm__backend": "openai", "mllm__model": model}
 
@@ -338,7 +338,7 @@ def test_the_price_of_images_is_in_the_sum(place: Path) -> None:
 
 def test_past_costs_of_images_and_mllm_calls_are_separate(place: Path) -> None:
     draw("two things", seed=7)
-    log = home().events(run_table().newest(1)[0].id)
+    log = home().events_file(run_table().newest(1)[0].id)
     paid = re.sub(r'("images":1,"mllm_calls":0,"tokens":0,"usd":)0.0', r"\g<1>0.04", log.read_text("utf-8"))
     log.write_text(paid, "utf-8")
     (run,) = similar_runs(estimate_with())

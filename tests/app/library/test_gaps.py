@@ -50,7 +50,7 @@ def test_each_run_is_read_once(runs: list[str], monkeypatch: pytest.MonkeyPatch)
 
 
 def test_damaged_rows_and_logs_are_counted_and_left_out(runs: list[str]) -> None:
-    table, events = run_table(), home().events(runs[0])
+    table, events = run_table(), home().events_file(runs[0])
     text = events.read_bytes()
     events.write_bytes(b"damaged\n")
     (home().cache / "retrieved.jsonl").unlink()

@@ -59,7 +59,7 @@ def source_of(run_id: str) -> Source:
         run_id=run_id,
         request=read_request(run.request_json),
         events=read(places.events(run_id)),
-        calls=read_calls(places.run(run_id)),
+        calls=read_calls(places.files(run_id)),
         links=ImageLinks(run_id, places),
     )
 
@@ -104,7 +104,7 @@ def test_a_run_is_one_tree_of_what_it_did(place: Path) -> None:
     assert images == [f"sha256:{attempt.picture.sha256}" for attempt in trace.attempts.values()]
     assert len(named(shown, "evaluate")) == len(images) == 2
     assert len(named(shown, "retrieval")) == len(trace.retrievals)
-    calls = read_calls(home().run(run.run_id))
+    calls = read_calls(home().files(run.run_id))
     assert [span.attributes["pleinair.call"] for span in named(shown, "chat")] == [
         call.number for call in calls
     ]

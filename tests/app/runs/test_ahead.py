@@ -15,9 +15,11 @@ from support.generator_requests import LINEAR, loaded_pipeline, make_reference, 
 from pleinair.app.api import draw, finish, home, run_table, submit_images
 from pleinair.app.engines import build_generator
 from pleinair.app.runs.ahead import Ahead, split_runs
-from pleinair.app.runs.events import Event, StepFinished, payloads, read
+from pleinair.app.runs.events import StepFinished, payloads, read
 from pleinair.app.runs.results import Result
+from pleinair.app.runs.store import Run
 from pleinair.app.settings import load
+from pleinair.tools.callbacks import no_callback
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.types import Usage
 
@@ -38,15 +40,19 @@ def settings(place: Path, model: dict[str, Any]) -> dict[str, Any]:
     return model
 
 
-def passes(settings: dict[str, Any]) -> list[int]:
-    """Return a list to which the sizes of forward passes are added."""
+def passes(settings: dict[str, Any], on_first: Callable[[], object] = no_callback) -> list[int]:
+    """Return a list to which the sizes of forward passes are added; `on_first` is called before the first."""
     engine, sizes = build_generator(load(overrides=settings)), list[int]()
     assert isinstance(engine, InContext)
     if not engine._pipelines:
         draw("a wren", graph="direct", overrides=settings)
-    loaded_pipeline(engine).transformer.register_forward_pre_hook(
-        lambda _, arguments, options: sizes.append(len(options["hidden_states"])), with_kwargs=True
-    )
+
+    def count(_: Any, arguments: Any, options: dict[str, Any]) -> None:
+        sizes.append(len(options["hidden_states"]))
+        if len(sizes) == 1:
+            on_first()
+
+    loaded_pipeline(engine).transformer.register_forward_pre_hook(count, with_kwargs=True)
     return sizes
 
 
@@ -98,22 +104,13 @@ def test_how_many_images_a_pass_makes(settings: dict[str, Any], changes: dict[st
 
 
 def test_a_cancelled_run_leaves_the_later_ones_their_images(settings: dict[str, Any]) -> None:
-    sizes = passes(settings)
-    runs = submit_images("a finch", graph="direct", seed=SEED, num_images=3, overrides=settings)
-    ahead, cancel = Ahead(runs), canceller(runs[0].id)
-    endings = [finish(run, cancel, ahead=ahead).outcome.ending for run in runs]
+    runs: list[Run] = []
+    sizes = passes(settings, lambda: run_table().request_cancel(runs[0].id))
+    runs += submit_images("a finch", graph="direct", seed=SEED, num_images=3, overrides=settings)
+    ahead = Ahead(runs)
+    endings = [finish(run, ahead=ahead).outcome.ending for run in runs]
     assert endings == ["cancelled", "unchecked", "unchecked"]
     assert sizes[0] == 3 and sizes[-1] == 2
-
-
-def canceller(run_id: str) -> Callable[[Event], None]:
-    """Return a callback that cancels a run at its first step."""
-
-    def on_event(event: Event) -> None:
-        if event.kind == "progress":
-            run_table().request_cancel(run_id)
-
-    return on_event
 
 
 def test_only_the_first_image_of_a_run_is_made_with_those_of_later_runs(settings: dict[str, Any]) -> None:

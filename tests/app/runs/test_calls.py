@@ -22,6 +22,7 @@ from pleinair.app.runs.events import StepFinished, payloads, read
 from pleinair.app.runs.results import Result
 from pleinair.app.trace.steps import steps_of
 from pleinair.tools.mllm.ask import human_message
+from pleinair.tools.storage.folder import Folder
 
 KEY = "sk-secret-0123456789"
 DECOMPOSED = says(json.dumps(decomposition("first", "second")))
@@ -41,7 +42,7 @@ def run_with(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> Result:
 
 
 def calls_of(run_id: str) -> list[CallRecord]:
-    return read_calls(home().run(run_id))
+    return read_calls(home().files(run_id))
 
 
 def sent(body: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -131,7 +132,7 @@ def test_the_images_of_calls_can_be_read(place: Path) -> None:
     assert parts
     for part in parts:
         stored = folder / "pictures/sha256" / part.image[:2] / f"{part.image}.png"
-        data = call_image(folder, part.image) or b""
+        data = call_image(Folder(folder), part.image) or b""
         assert stored.exists() is not bool(data) and part.width == part.height == 16
         assert hashlib.sha256(data or stored.read_bytes()).hexdigest() == part.image
 
@@ -155,26 +156,26 @@ def test_a_run_goes_on_where_nothing_can_be_stored(place: Path, caplog: pytest.L
 
 
 def test_a_call_whose_process_died_is_there_and_its_number_is_not_used_again(tmp_path: Path) -> None:
-    log = CallLog(tmp_path, lambda: 2)
+    log = CallLog(Folder(tmp_path), lambda: 2)
     request = [
         SystemMessage("Look."),
         HumanMessage("é\ud800 http://user:word@example.org/x " + "y" * MOST_TEXT),
     ]
     log.on_chat_model_start({"name": "M"}, [request], run_id=uuid4())
-    (call,) = read_calls(tmp_path)
+    (call,) = read_calls(Folder(tmp_path))
     assert not call.finished and call.attempt == 2 and call.model == "M"
     ((messages, _),) = call.requests
     text = messages[1].parts[0].text
     assert (
         "word" not in text and text.startswith("é? http://***@example.org/x") and len(text) < MOST_TEXT + 99
     )
-    again = CallLog(tmp_path, lambda: 2)
+    again = CallLog(Folder(tmp_path), lambda: 2)
     again.on_chat_model_start({}, [request], run_id=uuid4())
-    assert [call.number for call in read_calls(tmp_path)] == [1, 2]
+    assert [call.number for call in read_calls(Folder(tmp_path))] == [1, 2]
 
 
 def test_an_image_is_stored_in_the_form_in_which_it_was_sent(tmp_path: Path) -> None:
-    log, id = CallLog(tmp_path, lambda: 0), uuid4()
+    log, id = CallLog(Folder(tmp_path), lambda: 0), uuid4()
     log.on_chat_model_start({}, [[HumanMessage("Look.")]], run_id=id)
     for form, suffix in (("JPEG", "jpg"), ("PNG", "png")):
         file = io.BytesIO()
@@ -182,15 +183,15 @@ def test_an_image_is_stored_in_the_form_in_which_it_was_sent(tmp_path: Path) -> 
         url = f"data:image/{form.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
         image = {"type": "image_url", "image_url": {"url": url}}
         log.on_request({"messages": [{"role": "user", "content": [image]}]}, run_id=id)
-        ((messages, _), *_) = read_calls(tmp_path)[0].requests[::-1]
+        ((messages, _), *_) = read_calls(Folder(tmp_path))[0].requests[::-1]
         (part,) = messages[0].parts
         assert (part.width, part.height) == (24, 16)
-        assert call_image(tmp_path, part.image) == file.getvalue()
+        assert call_image(Folder(tmp_path), part.image) == file.getvalue()
         assert (tmp_path / FOLDER / f"{part.image}.{suffix}").is_file()
 
 
 def test_a_hostile_reply_is_stored_and_its_failure_has_no_key(tmp_path: Path) -> None:
-    log, id = CallLog(tmp_path, lambda: 0), uuid4()
+    log, id = CallLog(Folder(tmp_path), lambda: 0), uuid4()
     log.on_chat_model_start({}, [[HumanMessage("Look.")]], run_id=id)
     log.on_request({"messages": [{"content": "Look."}]}, run_id=id)
     broken = {"type": "image_url", "image_url": {"url": "data:image/png;base64,A"}}
@@ -198,16 +199,16 @@ def test_a_hostile_reply_is_stored_and_its_failure_has_no_key(tmp_path: Path) ->
     log.on_reply(AIMessage([broken, {"base64": 1}], tool_calls=[call]), run_id=id)
     address = "https://host.example/v1?api-key=word&n=1 with Authorization: Bearer word"
     log.on_llm_error(OSError(address), run_id=id)
-    (stored,) = read_calls(tmp_path)
+    (stored,) = read_calls(Folder(tmp_path))
     assert stored.tries[-1].reply and stored.tries[-1].reply.calls[0].name == "?"
     assert stored.error.endswith("?api-key=***&n=1 with Authorization: Bearer ***")
 
 
 def test_a_damaged_file_and_one_of_another_version_are_left_out(tmp_path: Path) -> None:
-    log = CallLog(tmp_path, lambda: 0)
+    log = CallLog(Folder(tmp_path), lambda: 0)
     for _ in range(3):
         log.on_chat_model_start({}, [[human_message({"prompt": "x"}, [])]], run_id=uuid4())
     files = sorted((tmp_path / FOLDER).glob("*.json"))
     files[0].write_bytes(b"{")
     files[1].write_bytes(files[1].read_bytes().replace(b'{"number"', b'{"v":2,"number"'))
-    assert [call.number for call in read_calls(tmp_path)] == [3]
+    assert [call.number for call in read_calls(Folder(tmp_path))] == [3]

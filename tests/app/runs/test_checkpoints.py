@@ -14,7 +14,7 @@ from langgraph.checkpoint.serde.jsonplus import EXT_CONSTRUCTOR_POS_ARGS, EXT_CO
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.types import Send
 
-from pleinair.app.runs.checkpoints import FencedSaver, open_saver
+from pleinair.app.runs.checkpoints import FencedSaver, open_file
 from pleinair.app.runs.items import CHUNK, ItemSerializer
 from pleinair.app.runs.store import LeaseLost
 from pleinair.tools.types import BadInput
@@ -65,7 +65,7 @@ def test_nothing_is_saved_for_a_holder_that_lost_its_lease(tmp_path: Path) -> No
     def lost() -> None:
         raise LeaseLost("taken over")
 
-    with open_saver(tmp_path / "c.sqlite", lost) as saver:
+    with open_file(tmp_path / "c.sqlite", lost) as saver:
         with pytest.raises(LeaseLost):
             saver.put(CONFIG, empty_checkpoint(), {}, {})  # type: ignore[arg-type]
         with pytest.raises(LeaseLost):
@@ -74,7 +74,7 @@ def test_nothing_is_saved_for_a_holder_that_lost_its_lease(tmp_path: Path) -> No
 
 
 def test_checkpoints_survive_power_cuts(tmp_path: Path) -> None:
-    with open_saver(tmp_path / "c.sqlite", lambda: None) as saver:
+    with open_file(tmp_path / "c.sqlite", lambda: None) as saver:
         settings = [
             saver.conn.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
         ]
@@ -104,11 +104,11 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path: Path) -> None:
         "chunks": [[0], *attempts(2 * CHUNK), "text", *attempts(3 * CHUNK - 1)],
         "empty": [],
     }
-    with open_saver(tmp_path / "c.sqlite", lambda: None) as saver:
+    with open_file(tmp_path / "c.sqlite", lambda: None) as saver:
         written = saved(saver, values)
         at: Any = {"configurable": CONFIG["configurable"] | {"checkpoint_id": written["id"]}}
         saver.put_writes(at, [("attempts", attempts(4))], "task")
-    with open_saver(tmp_path / "c.sqlite") as saver:
+    with open_file(tmp_path / "c.sqlite") as saver:
         read = saver.get_tuple(CONFIG)  # type: ignore[arg-type]
         assert read is not None and read.checkpoint == written
         assert read.pending_writes == [("task", "attempts", attempts(4))]
@@ -120,7 +120,7 @@ def test_a_step_does_not_write_earlier_items_again(tmp_path: Path) -> None:
     path = tmp_path / "c.sqlite"
     sizes = []
     for count in (1, 101, 201):
-        with open_saver(path, lambda: None) as saver:
+        with open_file(path, lambda: None) as saver:
             saved(saver, {"attempts": attempts(count)})
             rows = "SELECT length(value) FROM items UNION ALL SELECT length(checkpoint) FROM checkpoints"
             sizes.append(sum(size for (size,) in saver.conn.execute(rows)))
@@ -132,18 +132,18 @@ def test_a_step_does_not_write_earlier_items_again(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     values = {"attempts": attempts(2)}
-    with open_saver(tmp_path / "c.sqlite", lambda: None) as saver:
+    with open_file(tmp_path / "c.sqlite", lambda: None) as saver:
         plain = SqliteSaver(saver.conn)
         checkpoint = {**empty_checkpoint(), "channel_values": values}
         plain.put(CONFIG, checkpoint, {}, {})  # type: ignore[arg-type]
         saver.conn.execute("DROP TABLE IF EXISTS items")
-    with open_saver(tmp_path / "c.sqlite") as saver:
+    with open_file(tmp_path / "c.sqlite") as saver:
         read = saver.get_tuple(CONFIG)  # type: ignore[arg-type]
     assert read is not None and read.checkpoint["channel_values"] == values
 
 
 def test_a_missing_item_is_named_as_damage(tmp_path: Path) -> None:
-    with open_saver(tmp_path / "c.sqlite", lambda: None) as saver:
+    with open_file(tmp_path / "c.sqlite", lambda: None) as saver:
         saved(saver, {"attempts": attempts(2)})
         saver.conn.execute("DELETE FROM items")
         saver.conn.commit()
@@ -152,7 +152,7 @@ def test_a_missing_item_is_named_as_damage(tmp_path: Path) -> None:
 
 
 def test_items_of_a_write_that_failed_are_written_with_the_next_one(tmp_path: Path) -> None:
-    with open_saver(tmp_path / "c.sqlite", lambda: None) as saver:
+    with open_file(tmp_path / "c.sqlite", lambda: None) as saver:
         saver.setup()
         saver.conn.execute("CREATE TRIGGER full BEFORE INSERT ON items BEGIN SELECT RAISE(FAIL, 'full'); END")
         with pytest.raises(sqlite3.Error):

@@ -19,8 +19,8 @@ from typer.testing import CliRunner, Result
 from pleinair.app.api import draw, finish, home, resume, run_table, submit
 from pleinair.app.chat.threads import Threads
 from pleinair.app.cli.main import app
-from pleinair.app.runs.database import unusable
 from pleinair.app.runs.events import Event
+from pleinair.app.runs.sqlite_file import unusable
 from pleinair.app.runs.store import Run
 from pleinair.tools.storage.files import DiskFull
 from pleinair.tools.types import BadInput, PleinairError
@@ -40,7 +40,7 @@ def call(*words: str) -> Result:
 
 
 def change(run_id: str, column: str, value: object) -> None:
-    with closing(sqlite3.connect(home().table)) as db, db:
+    with closing(sqlite3.connect(home().table_file)) as db, db:
         db.execute(f"UPDATE runs SET {column} = ? WHERE id = ?", (value, run_id))
 
 
@@ -84,7 +84,7 @@ def test_an_owner_that_cannot_be_read_holds_nothing(place: Path) -> None:
 
 def test_a_run_with_a_damaged_event_can_be_resumed(place: Path) -> None:
     whole, run = draw("two things", seed=7), interrupted()
-    log = home().events(run.id)
+    log = home().events_file(run.id)
     lines = log.read_bytes().splitlines(keepends=True)
     lines[1] = b"\0" * 20 + b"\n"
     log.write_bytes(b"".join(lines))
@@ -101,7 +101,7 @@ def test_a_run_with_a_damaged_event_can_be_resumed(place: Path) -> None:
 @pytest.mark.parametrize("number", [0, 3, -1])
 def test_a_trace_has_the_events_around_a_damaged_line_and_names_it(place: Path, number: int) -> None:
     run = draw("two things", seed=7).run_id
-    log = home().events(run)
+    log = home().events_file(run)
     lines = log.read_bytes().splitlines()
     lines[number] = lines[number][:-9]
     log.write_bytes(b"\n".join([*lines, b""]))
@@ -116,7 +116,7 @@ def test_a_trace_has_the_events_around_a_damaged_line_and_names_it(place: Path, 
 
 def test_a_log_without_a_readable_state_is_named(place: Path) -> None:
     run = draw("two things", seed=7).run_id
-    home().events(run).write_bytes(b"{}\n")
+    home().events_file(run).write_bytes(b"{}\n")
     shown = call("trace", "show", run)
     assert (shown.exit_code, "events.jsonl: line 1" in shown.stderr) == (2, True)
 
@@ -223,7 +223,7 @@ def test_a_read_only_home_of_an_earlier_version_has_runs_and_no_threads(open_hom
     with zipfile.ZipFile(Path(__file__).parent / "data" / "home-0.1.zip") as archive:
         for name in archive.namelist():
             if name.endswith("runs.sqlite"):
-                home().table.write_bytes(archive.read(name))
+                home().table_file.write_bytes(archive.read(name))
     with read_only():
         assert Threads().newest(9) == [] and len(run_table().newest(9)) == 7
         with pytest.raises(PleinairError, match="read-only"):
@@ -251,9 +251,9 @@ def test_an_error_of_the_table_says_what_to_do(code: int, tmp_path: Path) -> Non
 
 def test_a_table_that_is_full_says_so(place: Path) -> None:
     draw("two things", seed=7)
-    with closing(sqlite3.connect(home().table, isolation_level=None)) as db:
+    with closing(sqlite3.connect(home().table_file, isolation_level=None)) as db:
         db.execute("PRAGMA max_page_count = 1")
         with pytest.raises(sqlite3.OperationalError) as error:
             db.execute("CREATE TABLE more AS SELECT hex(randomblob(100000)) AS x")
-    assert isinstance(unusable(error.value, home().table), DiskFull)
+    assert isinstance(unusable(error.value, home().table_file), DiskFull)
     assert run_table().newest(1)

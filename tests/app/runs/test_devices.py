@@ -67,7 +67,7 @@ def queued(settings: dict[str, Any], *clients: str) -> list[Run]:
 
 def pixels(run: Run) -> bytes:
     (step,) = [step for step in payloads(read(home().events(run.id)), StepFinished) if step.attempts]
-    store = ArtifactStore(home().run(run.id) / "pictures")
+    store = ArtifactStore(home().pictures(run.id))
     return store.open(step.attempts[0].picture).tobytes()
 
 
@@ -81,7 +81,7 @@ class Meeting(Runs):
     """Run table, and callback of a worker, by which the first two images wait for each other at a step."""
 
     def __init__(self, then: Callable[[], None] = lambda: None) -> None:
-        super().__init__(home().table)
+        super().__init__(home().table_file)
         self._barrier, self._own = threading.Barrier(2, then), threading.local()
         self.first: list[str] = []  # runs that were being drawn when both had met
 

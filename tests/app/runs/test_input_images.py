@@ -38,7 +38,7 @@ def sidecar(result: Result) -> dict[str, Any]:
 
 def used(result: Result) -> list[list[Any]]:
     """Return the colour of every reference of every attempt, from the run's own store."""
-    store = ArtifactStore(home().run(result.run_id) / "pictures")
+    store = ArtifactStore(home().pictures(result.run_id))
     attempts = map(Attempt.model_validate, sidecar(result)["attempts"])
     return [
         [store.open(reference.picture).getpixel((0, 0)) for reference in attempt.request.references]
@@ -100,7 +100,7 @@ def test_an_interrupted_run_continues_with_its_input_images(image: Path, count: 
     def on_event(event: Event) -> None:
         events.append(event)
         if len(events) == count:  # as if another process had taken over the run
-            with closing(sqlite3.connect(home().table)) as db, db:
+            with closing(sqlite3.connect(home().table_file)) as db, db:
                 db.execute("UPDATE runs SET fence = fence + 1, lease_until = 0 WHERE id = ?", (run.id,))
 
     with pytest.raises(LeaseLost):

@@ -18,10 +18,11 @@ from pleinair.app.runs.retention import (
     planned,
     prunable,
     seconds_of,
-    size_of,
+    sizes_of,
     sweep,
 )
 from pleinair.app.trace.fork import fork
+from pleinair.tools.storage.folder import Folder
 from pleinair.tools.types import BadInput
 
 PROMPT = "first thing and second thing"
@@ -36,7 +37,7 @@ def ids() -> set[str]:
 
 
 def set_age(run_id: str, seconds: float) -> None:
-    db = sqlite3.connect(home().table)
+    db = sqlite3.connect(home().table_file)
     db.execute("UPDATE runs SET updated = ? WHERE id = ?", (time.time() - seconds, run_id))
     db.commit()
     db.close()
@@ -45,7 +46,7 @@ def set_age(run_id: str, seconds: float) -> None:
 def test_a_run_goes_with_its_folder_and_its_results_stay(place: Path) -> None:
     one, other = ended(1), ended(2)
     results = sorted((place / "out").iterdir())
-    size = size_of(home().run(one))
+    size = sizes_of([one], home())[one]
     plan = planned(run_table(), home(), [one])
     assert ids() == {one, other}
     result = delete(run_table(), home(), [one])
@@ -83,12 +84,12 @@ def test_an_input_image_goes_with_its_last_run(place: Path) -> None:
         ended(seed, graph="pleinair", input_images=[file], overrides={"budget.attempts": 1})
         for seed in (1, 2)
     )
-    stored = home().input_images
-    assert len(list(stored.rglob("*.png"))) == 1
+    stored = Folder(home().input_images)
+    assert len(stored.sizes()) == 1
     delete(run_table(), home(), [first])
-    assert len(list(stored.rglob("*.png"))) == 1
+    assert len(stored.sizes()) == 1
     delete(run_table(), home(), [second])
-    assert list(stored.rglob("*.png")) == []
+    assert stored.sizes() == {}
     assert file.exists()
 
 
@@ -120,7 +121,7 @@ def test_old_runs_are_pruned(place: Path) -> None:
 
 def test_the_oldest_are_pruned_until_the_rest_is_under_a_size(place: Path) -> None:
     runs = [ended(seed) for seed in range(4)]
-    sizes = [size_of(home().run(run)) for run in runs]
+    sizes = [*sizes_of(runs, home()).values()]
     assert prunable(run_table(), home(), larger_than=sum(sizes)) == []
     assert prunable(run_table(), home(), larger_than=sum(sizes) - 1) == runs[:1]
     assert prunable(run_table(), home(), larger_than=sizes[3]) == runs[:3]
@@ -151,7 +152,7 @@ def test_rows_of_schema_2_are_searched(place: Path) -> None:
     from pleinair.app.runs.listing import RunFilter, choices_of, page_of
 
     run = submit("A Wren in the SNOW")
-    db = sqlite3.connect(home().table)
+    db = sqlite3.connect(home().table_file)
     db.execute("DROP INDEX listing")
     db.execute("DROP TABLE deleted")
     for name in ("words", "graph", "profile"):

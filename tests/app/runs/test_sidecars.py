@@ -63,7 +63,7 @@ def test_an_image_has_its_metadata_and_is_generated_again_from_its_sidecar(
     assert line.splitlines()[0] == sidecar["outcome"]["best"]["request"]["prompt"]
     assert summary["references"] == sidecar["references"]
     assert bool(summary["references"]) == bool(sidecar["outcome"]["best"]["request"]["references"])
-    store = ArtifactStore(home().run(first.run_id) / "pictures")
+    store = ArtifactStore(home().pictures(first.run_id))
     for attempt in map(Attempt.model_validate, sidecar["attempts"]):
         for reference in attempt.request.references:
             hit = reference.hit

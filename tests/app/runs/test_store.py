@@ -1,6 +1,5 @@
 """Run table: one row per request, one holder at a time, one outcome."""
 
-import multiprocessing
 import os
 import sqlite3
 import subprocess
@@ -11,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from support.lease_contention import DONE, contend
+from support.lease_contention import DONE, commits_of
 
 from pleinair.app.runs import owner, store
 from pleinair.app.runs.lease import Lease
@@ -194,9 +193,8 @@ def test_a_cancellation_does_not_change_a_finished_run(runs: Runs) -> None:
 def test_a_holder_without_its_lease_writes_nothing(runs: Runs) -> None:
     run = add(runs, "{}", 1)
     with Lease(runs, run.id) as lease:
-        with sqlite3.connect(runs._path) as db:
+        with runs.transaction() as db:
             db.execute("UPDATE runs SET fence = fence + 1")
-        db.close()
         with pytest.raises(LeaseLost):
             lease.guard()
         with pytest.raises(LeaseLost):
@@ -236,16 +234,8 @@ def test_a_failed_renewal_is_repeated(runs: Runs, monkeypatch: pytest.MonkeyPatc
         wait_for(lambda: len(beats) > 1)
 
 
-def test_several_processes_never_commit_one_run_twice(runs: Runs) -> None:
+def test_several_processes_never_commit_one_run_twice(runs: Runs, tmp_path: Path) -> None:
     ids = [add(runs, "{}", seed).id for seed in range(20)]
-    spawn = multiprocessing.get_context("spawn")
-    results = spawn.Queue()
-    workers = [spawn.Process(target=contend, args=(runs._path, ids, results)) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    counts = [results.get(timeout=300) for _ in workers]
-    for worker in workers:
-        worker.join()
-    assert sum(commits for _, commits, _ in counts) == len(ids)
+    assert sum(commits_of(tmp_path / "runs.sqlite", ids)) == len(ids)
     assert {run.status for run in runs.newest(99)} == {"accepted"}
     assert all(run.fence == 1 for run in runs.newest(99))

@@ -128,9 +128,9 @@ def test_a_request_that_cannot_be_read_fails_and_the_queue_goes_on(place: Path) 
 
 def test_a_run_whose_folder_cannot_be_written_waits_and_the_queue_goes_on(place: Path) -> None:
     full, other = queued("a", "b")
-    home().events(full.id).mkdir(parents=True)  # where its log belongs
+    home().events_file(full.id).mkdir(parents=True)  # where its log belongs
     work_off(idle=1.0)
     assert [run_table().get(run.id).status for run in (full, other)] == ["queued", "unchecked"]
-    home().events(full.id).rmdir()
+    home().events_file(full.id).rmdir()
     work_off()
     assert run_table().get(full.id).status == "unchecked"

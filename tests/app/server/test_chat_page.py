@@ -25,6 +25,7 @@ from pleinair.app.server.app import create
 from pleinair.app.server.chats import Chats
 from pleinair.app.server.composer import FIELDS
 from pleinair.app.server.site import Options, Site
+from pleinair.tools.storage.folder import Folder
 
 PROMPT = "a telma wren beside a velmora finch"
 NO_FILE = {"images": ("", b"")}
@@ -238,7 +239,7 @@ def test_more_images_than_the_tray_takes_are_not_stored(page: Page, monkeypatch:
     files = [("images", (f"{colour}.png", png(colour))) for colour in ("teal", "red", "blue")]
     response = page.press("images", files=files, prompt=PROMPT)
     assert response.status_code == 400 and "at most 2" in response.text and PROMPT in response.text
-    assert not home().input_images.exists()
+    assert not Folder(home().input_images).sizes()
 
 
 def test_what_is_no_image_is_refused_and_the_typed_values_stay(page: Page) -> None:

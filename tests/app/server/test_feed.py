@@ -141,7 +141,7 @@ def test_the_feed_stays_open_while_the_run_waits_for_an_approval(site: Site) -> 
 
 
 def delete(run_id: str) -> None:
-    db = sqlite3.connect(home().table)
+    db = sqlite3.connect(home().table_file)
     db.execute("DELETE FROM runs WHERE id=?", (run_id,))
     db.commit()
     db.close()

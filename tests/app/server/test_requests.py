@@ -128,7 +128,7 @@ def _end(run_id: str, seconds: float) -> None:
     from pleinair.tools.types import Outcome
 
     outcome = Outcome(ending="unchecked", reason="").model_dump_json()
-    db = sqlite3.connect(home().table)
+    db = sqlite3.connect(home().table_file)
     db.execute(
         "UPDATE runs SET status='unchecked', outcome_json=?, created=?, updated=? WHERE id=?",
         (outcome, 1000.0, 1000.0 + seconds * len(stored()), run_id),

@@ -77,7 +77,7 @@ def test_the_list_has_pages(browser: TestClient, monkeypatch: pytest.MonkeyPatch
 
 def test_a_damaged_row_is_listed(browser: TestClient) -> None:
     run = submit(PROMPT).id
-    db = sqlite3.connect(home().table)
+    db = sqlite3.connect(home().table_file)
     db.execute("UPDATE runs SET order_json = '{'")
     db.commit()
     db.close()

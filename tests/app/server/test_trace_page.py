@@ -59,7 +59,7 @@ def page(client: TestClient, address: str) -> str:
 
 def test_the_page_has_every_message_and_its_images(client: TestClient, finished: Result) -> None:
     text = page(client, f"/runs/{finished.run_id}")
-    calls = read_calls(home().run(finished.run_id))
+    calls = read_calls(home().files(finished.run_id))
     assert len(calls) == 3
     for call in calls:
         assert f'id="call-{call.number}"' in text

@@ -13,6 +13,7 @@ from pleinair.app.api import home
 from pleinair.app.server.app import create
 from pleinair.app.server.site import Options
 from pleinair.app.server.uploads import MAX_NAME, display_name, stored, uploads
+from pleinair.tools.storage.folder import Folder
 from pleinair.tools.types import BadInput
 
 TURNED = 6  # EXIF orientation of a camera that was held upright
@@ -65,7 +66,7 @@ def test_an_image_is_stored_upright_without_its_metadata(place: Path) -> None:
 def test_what_is_no_image_is_refused(place: Path, data: Callable[[], bytes], fault: str) -> None:
     with pytest.raises(BadInput, match=f"input image 'wren.png': .*{fault}"):
         stored(upload(data()), home())
-    assert not list(home().input_images.rglob("*.png"))
+    assert not Folder(home().input_images).sizes()
 
 
 @pytest.mark.parametrize(

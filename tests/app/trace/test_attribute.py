@@ -126,7 +126,7 @@ def test_what_cannot_be_attributed_is_refused(parent: Result, place: Path) -> No
     with pytest.raises(BadInput, match="without references"):
         attribute(bare.run_id)
     effects(place)
-    store = ArtifactStore(home().run(parent.run_id) / "pictures")
+    store = ArtifactStore(home().pictures(parent.run_id))
     best = parent.outcome.best
     assert best
     store.remove(best.request.references[0].picture)
@@ -145,13 +145,13 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_drawn(
     for out in ("folder.png", "file/strip.png", f"{'x' * 300}.png", "strip.gif"):
         code, text = command(parent.run_id, "--out", out)
         assert code in (2, 5) and text
-    assert effects(place) == [] and read_attribution(home().run(parent.run_id)) is None
+    assert effects(place) == [] and read_attribution(home().files(parent.run_id)) is None
     assert command(parent.run_id, "--out", "new/folders/strip.png")[0] == 0
     assert height_of(Path("new/folders/strip.png")) > 100
 
 
 def test_another_generator_is_refused(parent: Result, place: Path) -> None:
-    path = home().events(parent.run_id)
+    path = home().events_file(parent.run_id)
     path.write_text(path.read_text(encoding="utf-8").replace('"stripes"', '"dots"'), encoding="utf-8")
     with pytest.raises(BadInput, match="'dots'.*'stripes'"):
         attribute(parent.run_id)
@@ -418,4 +418,4 @@ def test_concepts_are_listed_where_the_run_has_none(place: Path) -> None:
                 PROMPT, seed=8, graph="realrag", model=model, overrides={"realrag.method": "self_contrast"}
             ).run_id
         )
-    assert read_attribution(home().run(result.run_id)) == attribution
+    assert read_attribution(home().files(result.run_id)) == attribution

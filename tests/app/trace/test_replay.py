@@ -116,7 +116,7 @@ def test_a_run_that_has_not_ended_is_refused(place: Path) -> None:
 
 
 def test_a_log_without_an_end_is_refused(result: Result) -> None:
-    path = home().events(result.run_id)
+    path = home().events_file(result.run_id)
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
     with pytest.raises(BadInput, match=r"events\.jsonl: the event `ended` is missing"):

@@ -218,6 +218,17 @@ def test_a_decoder_reaches_no_file_network_program_or_secret(
     decoder.close()
 
 
+def test_files_written_beside_the_modules_cost_no_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    decoder = Decoder(threads=True)
+    for name in ("heic", "avif", "webp", "heic alpha"):
+        assert decoder.read(GOOD[name]()).image.size == read_picture(GOOD[name]()).size
+        (tmp_path / name).touch()
+    decoder.close()
+
+
 def test_a_file_is_tried_again_after_one_crash(tmp_path: Path) -> None:
     flag = tmp_path / "flag"
     flag.touch()

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ def share(
     folder: Path, out: Path, number: Share, index: Path | None = None, **options: Any
 ) -> tuple[tuple[int, int], ColourEncoder]:
     encoder = options.pop("encoder", None) or ColourEncoder()
+    options = {"batch_size": 2, **options}
     counts = embed_share(
         Library.open(folder), encoder, number, out, index or out.with_name("none"), **options
     )
@@ -72,16 +73,47 @@ def as_one_build(folder: Path) -> Manifest:
     return build(folder, folder.with_name("undisturbed")).manifest
 
 
-@given(st.lists(st.integers(0, 10**8), max_size=40), st.integers(1, 50))
-def test_shares_have_each_image_once_without_gaps_and_about_the_same_cost(
-    sizes: list[int], count: int
+@given(st.lists(st.integers(0, 10**8), max_size=40), st.integers(1, 50), st.integers(1, 5))
+def test_shares_have_each_block_once_without_gaps_and_about_the_same_cost(
+    sizes: list[int], count: int, block: int
 ) -> None:
     library = Library({"": "/nowhere"})
     library.items = {f"{place:03}": Item(f"{place:03}", size, 0) for place, size in enumerate(sizes)}
-    parts = [Share(number, count).of(library).items for number in range(1, count + 1)]
+    parts = [Share(number, count).of(library, block).items for number in range(1, count + 1)]
     assert [id for part in parts for id in part] == list(library.items)
+    assert all(int(next(iter(part))) % block == 0 for part in parts if part)
     costs = [sum(item.size + 2**20 for item in part.values()) for part in parts]
-    assert not sizes or max(costs) <= sum(costs) / count + max(sizes) + 2**20
+    assert not sizes or max(costs) <= sum(costs) / count + block * (max(sizes) + 2**20)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_the_batches_of_shares_are_those_of_one_process(folder: Path, tmp_path: Path, count: int) -> None:
+    """Images that cannot be used shift no later batch, and neither does the number of shares."""
+    batches, whole = list[list[str]](), list[list[str]]()
+
+    class Recording(ColourEncoder):
+        def encode_images(self, images: Sequence[Any]) -> Any:
+            recorded.append([image.tobytes().hex() for image in images])
+            return super().encode_images(images)
+
+    recorded = whole
+    for name in ("blue.png", "red.png"):  # the originals of copies: an image in two shares is in two batches
+        (folder / name).unlink()
+    build(folder, tmp_path / "index", Recording(), batch_size=3)
+    recorded = batches
+    for number in range(1, count + 1):
+        share(folder, tmp_path / "out", Share(number, count), encoder=Recording(), batch_size=3)
+    assert batches == whole
+    assert len(whole[-1]) == 1
+
+
+def test_few_new_images_of_many_blocks_are_in_one_batch(folder: Path, tmp_path: Path) -> None:
+    build(folder, tmp_path / "index", batch_size=3)
+    for level, name in enumerate(("amber", "green", "white")):
+        paint(folder, f"{name}2.png", (level * 40, 77, 99))
+    encoder = ColourEncoder()
+    build(folder, tmp_path / "index", encoder, batch_size=6)
+    assert encoder.batches == [3]
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "1", "1/0", "a/b", "-1/4", "1/4/2", "", "1.5/2"])
@@ -151,7 +183,7 @@ def test_a_killed_share_loses_at_most_one_batch(folder: Path, tmp_path: Path) ->
     assert subprocess.run(command, env=os.environ, check=False).returncode == -9
     assert len(list((tmp_path / "out").glob("*.npz"))) == 2
     counts, encoder = share(folder, tmp_path / "out", Share(1, 1))
-    assert (counts, sum(encoder.batches)) == ((13, 2), 11 - 4)
+    assert (counts, sum(encoder.batches)) == ((13, 2), 11 - 3)  # of the second block one is a copy
     index, encoder = merge(folder, tmp_path / "index", tmp_path / "out")
     assert (encoder.batches, index.manifest) == ([], as_one_build(folder))
 
@@ -230,7 +262,7 @@ def test_a_damaged_shard_is_named_and_its_images_are_embedded(folder: Path, tmp_
     joined, damaged = join_shards([tmp_path / "out"], "colour-1", library.items, library.max_pixels)
     assert damaged == [path]
     assert build_index(library, encoder, tmp_path / "index", joined=joined).manifest == as_one_build(folder)
-    assert sum(encoder.batches) == 3  # the shard has four images; a copy of one is in another shard
+    assert sum(encoder.batches) == 2  # the shard has three images; a copy of one is in another shard
 
 
 def test_a_folder_that_cannot_take_a_share_is_refused(folder: Path, tmp_path: Path) -> None:

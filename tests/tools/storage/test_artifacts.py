@@ -211,10 +211,10 @@ class SmallDisk(MemoryFileSystem):  # type: ignore[misc]  # fsspec is untyped
 
 def test_a_short_write_to_a_remote_store_is_removed() -> None:
     store = ArtifactStore("memory://small")
-    store._fs = SmallDisk()
+    store._folder._files = small = SmallDisk()
     with pytest.raises(DiskFull, match="only a part"):
         store.put(noise())
-    assert store._fs.find("/small") == []
+    assert small.find("/small") == []
 
 
 def test_other_errors_are_explained(tmp_path: Path) -> None:

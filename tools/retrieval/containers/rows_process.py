@@ -53,7 +53,7 @@ class _Batches(Protocol):
 
 
 def serve(descriptor: int) -> None:
-    """Give up all rights, then answer requests until the parent closes the socket."""
+    """Drop all rights, then answer requests until the parent closes the socket."""
     import pyarrow.parquet  # noqa: F401  # before modules can no longer be opened
 
     with socket.socket(fileno=descriptor) as channel, channel.makefile("rwb") as stream:

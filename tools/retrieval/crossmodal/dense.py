@@ -22,7 +22,7 @@ class IndexScorer:
     """Scorer by the vectors of an index and its encoder; an image that is not indexed scores -1."""
 
     def __init__(self, vector: Callable[[str], Vectors], encoder: Encoder) -> None:
-        """Take `vector`, which returns an image's by id or raises `KeyError`, and the texts' encoder."""
+        """Store `vector`, which returns an image's by id or raises `KeyError`, and the texts' encoder."""
         self._vector, self._encoder = vector, encoder
 
     def score(self, texts: Sequence[str], ids: Sequence[str]) -> Cosines:

@@ -77,7 +77,7 @@ class LocalFiles:
     """Files below a folder of this machine, without containers."""
 
     def __init__(self, root: Path) -> None:
-        """Take the folder."""
+        """Store the folder."""
         self._root = root
 
     def stamp(self, path: str) -> tuple[int, int] | None:
@@ -111,7 +111,7 @@ class Folder:
         captions: Path | None = None,
         source: Files | None = None,
     ) -> None:
-        """Take the paths below `root`, a folder for what is slow to read, a file of generated captions."""
+        """Store the paths below `root`, a folder for what is slow to read, a file of generated captions."""
         self.source = source or LocalFiles(root)
         self.root, self.cache, self.on_progress, self.captions = root, cache, on_progress, captions
         self.images, self.files = tuple(sorted(images)), tuple(sorted(files))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import urlsplit
 
 from pleinair.tools.types import BadInput
 
@@ -12,7 +11,8 @@ _LOCAL = ("file", "local")
 
 def is_url(folder: str) -> bool:
     """Return whether a library's folder is a URL of other places than this machine."""
-    return "://" in folder and urlsplit(folder).scheme not in _LOCAL
+    scheme, sign, _ = folder.partition("://")
+    return bool(sign) and scheme.lower() not in _LOCAL
 
 
 def address_of(folder: str) -> str:
@@ -31,21 +31,3 @@ def address_of(folder: str) -> str:
             "Credentials come from the environment, as the driver of the storage documents it.",
         )
     return f"{scheme}://{rest.rstrip('/')}"
-
-
-def require_driver(url: str) -> None:
-    """Raise `BadInput` if fsspec has no driver for a URL, or needs a package for it. Nothing is asked."""
-    from fsspec import get_filesystem_class
-    from fsspec.registry import known_implementations
-
-    scheme = url.partition("://")[0]
-    try:
-        get_filesystem_class(scheme)
-    except ValueError:
-        accepted = "s3, gs, http, https, and others of fsspec"
-        raise BadInput(f"{scheme}://: no such storage; accepted: {accepted}.") from None
-    except ImportError:
-        advice = known_implementations.get(scheme, {}).get("err", f"Install fsspec's driver for {scheme}")
-        raise BadInput(
-            f"{scheme}:// needs a package that is not installed.", f"{advice.rstrip('.')}."
-        ) from None

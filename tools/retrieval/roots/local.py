@@ -16,7 +16,7 @@ class LocalRoot:
     """Folder, or file that is a container, whose path is absolute and without links."""
 
     def __init__(self, path: Path) -> None:
-        """Take the path; nothing is opened yet."""
+        """Store the path; nothing is opened yet."""
         self.path, self.address = path, str(path)
 
     def stamp(self, path: str) -> Stamp | None:

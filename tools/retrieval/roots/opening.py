@@ -9,11 +9,12 @@ from pathlib import Path, PurePosixPath
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.images.decoding import SUFFIXES as IMAGE_SUFFIXES
 from pleinair.tools.retrieval.containers.container import SUFFIXES
-from pleinair.tools.retrieval.roots.addresses import address_of, is_url, require_driver
+from pleinair.tools.retrieval.roots.addresses import address_of, is_url
 from pleinair.tools.retrieval.roots.local import LocalRoot, list_local
 from pleinair.tools.retrieval.roots.remote import RemoteRoot
 from pleinair.tools.retrieval.roots.root import Contents, Root
 from pleinair.tools.retrieval.walk import Listing, has_image
+from pleinair.tools.storage.object_store import require_driver
 from pleinair.tools.types import NoLibrary
 
 WANTED = (

@@ -20,7 +20,7 @@ class ReadCache:
     """Folder of what was read, by key; processes may share it."""
 
     def __init__(self, folder: Path, max_bytes: int = MAX_BYTES) -> None:
-        """Take the folder, which need not exist."""
+        """Store the folder, which need not exist."""
         self._folder, self._max_bytes = folder, max_bytes
         self._lock, self._size = threading.Lock(), -1  # bytes, as far as known here; -1: not counted yet
 

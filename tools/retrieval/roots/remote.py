@@ -29,6 +29,7 @@ from pleinair.tools.retrieval.containers.listing import Stamp
 from pleinair.tools.retrieval.readers.folder import Problem, is_printable
 from pleinair.tools.retrieval.roots.read_cache import ReadCache
 from pleinair.tools.retrieval.walk import PAUSE, Listing, is_left_out, may_be_image
+from pleinair.tools.storage.object_store import open_files
 from pleinair.tools.types import NoLibrary, PleinairError
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ class RemoteRoot:
     """Files below a URL; nothing is asked before the first use."""
 
     def __init__(self, address: str, cache: Path | None = None) -> None:
-        """Take a URL by `address_of`, and the folder of what was read; None: nothing is kept."""
+        """Store a URL by `address_of`, and the folder of what was read; None: nothing is kept."""
         self.address = address
         self._cache = ReadCache(cache) if cache else None
         self._stamps: dict[str, tuple[float, Stamp | None]] = {}  # with the time until which they count
@@ -135,10 +136,7 @@ class RemoteRoot:
 
     @cached_property
     def _connection(self) -> tuple[Any, str]:
-        from fsspec.core import url_to_fs
-
-        files, root = url_to_fs(self.address)
-        return files, str(root).rstrip("/")
+        return open_files(self.address)
 
     @property
     def _files(self) -> Any:

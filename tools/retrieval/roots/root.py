@@ -54,7 +54,7 @@ class Containers:
     """Containers of a root, of which the last ones used stay open."""
 
     def __init__(self, root: Root) -> None:
-        """Take the root; nothing is opened yet."""
+        """Store the root; nothing is opened yet."""
         self._root, self._lock = root, threading.Lock()
         self._open: OrderedDict[str, tuple[Stamp, Container]] = OrderedDict()
 

@@ -23,6 +23,7 @@ from pleinair.app.runs.store import Run
 from pleinair.app.runs.worker import work
 from pleinair.app.server.app import create
 from pleinair.app.server.site import Options
+from pleinair.tools.storage.folder import Folder
 
 PROMPT = "first thing and second thing"
 GENERATE, EDIT = "/v1/images/generations", "/v1/images/edits"
@@ -205,7 +206,7 @@ def test_more_input_images_than_slots_are_refused_by_number(client: TestClient) 
     assert error(answer) == (400, "invalid_value", "image")
     message = answer.json()["error"]["message"]
     assert "3" in message and "takes 2 references" in message
-    assert stored() == [] and not list(home().input_images.rglob("*.png"))
+    assert stored() == [] and not Folder(home().input_images).sizes()
 
 
 BAD_PARTS: list[tuple[list[Any], str | None, str | None]] = [

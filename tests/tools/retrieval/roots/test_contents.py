@@ -2,8 +2,8 @@ import gzip
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -224,8 +224,12 @@ def test_addresses_are_checked_and_made_one(tmp_path: Path) -> None:
         addresses_of(tmp_path / "absent")
 
 
-def test_a_driver_that_is_not_installed_is_named() -> None:
-    if find_spec("s3fs") is None:
-        with pytest.raises(BadInput) as error:
-            addresses_of("s3://bucket/birds")
-        assert "s3fs" in error.value.remedy
+def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fsspec.registry import _registry
+
+    for module in ("obstore", "s3fs", "pleinair.tools.storage.obstore_files"):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(_registry, "s3", raising=False)
+    with pytest.raises(BadInput, match="s3:// needs a package") as error:
+        addresses_of("s3://bucket/birds")
+    assert "pip install 'pleinair[cluster]'" in error.value.remedy

@@ -67,7 +67,7 @@ class Data:
         self._batches = 0
 
     def _refresh(self) -> None:
-        """Take shards rendered since, and exchange some in memory."""
+        """Load shards rendered since, and exchange some in memory."""
         for count in range(4):
             names = sorted(self._folder.glob(f"*-{count}.npz"))
             names = [name for name in names if ".new" not in name.name]
