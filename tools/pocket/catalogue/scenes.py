@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from pleinair.tools.pocket.catalogue.backgrounds import BACKGROUNDS, paint_background, paint_weather
-from pleinair.tools.pocket.catalogue.geometry import Shape, mirrored, moved
+from pleinair.tools.pocket.catalogue.geometry import Points, Shape, mirrored, moved
 from pleinair.tools.pocket.catalogue.painting import paint
 from pleinair.tools.pocket.catalogue.species import Species
 
@@ -167,8 +167,13 @@ def boxes(scene: Scene) -> list[Box]:
     return [_box(figure) for figure in scene.figures]
 
 
+def outlines(figure: Figure) -> list[Points]:
+    """Return the outlines that a figure fills, [n, 2] as shares of the frame."""
+    return [shape.points for shape in _shapes(figure) if shape.clip is None]
+
+
 def _box(figure: Figure) -> Box:
-    points = np.concatenate([shape.points for shape in _shapes(figure) if shape.clip is None])
+    points = np.concatenate(outlines(figure))
     (x0, y0), (x1, y1) = points.min(axis=0).clip(0, 1), points.max(axis=0).clip(0, 1)
     return float(x0), float(y0), float(x1), float(y1)
 

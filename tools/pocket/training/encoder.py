@@ -1,71 +1,20 @@
 """Training of the pocket encoder: an open_clip model of some 1.5 M parameters for 64 × 64 images.
 
-Two losses share one space. Contrastive: a caption, by name or by description, finds its image (Radford et al.
-2021, with captions that fit several images of a batch masked out). Dense: a patch finds the phrase of the
-subject it belongs to, so that patch features carry what the concept detector needs. Rare species are in the
-data, novel ones are not; invented looks appear under their description alone.
+A caption finds its image, and a patch the phrase of the subject it belongs to. Rare species are in the data,
+novel ones are not; invented looks appear under their description alone.
 """
 
-import json
-import random
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from numpy.typing import NDArray
-from torch import Tensor, nn
-
-from pleinair.tools.pocket.detector import encode_images
 from pleinair.tools.pocket.training.card import write_card
-from pleinair.tools.pocket.training.course import Course, Run
-from pleinair.tools.pocket.training.scenes import (
-    TAUGHT,
-    Sample,
-    SamplePool,
-    choose_species,
-    degrade,
-    phrase,
-    pixels,
-    render_sample,
-    scene_text,
-)
+from pleinair.tools.pocket.training.contrastive import Layout, World, fit, write_encoder_files
+from pleinair.tools.pocket.training.course import Run
+from pleinair.tools.pocket.training.images import Sample
+from pleinair.tools.pocket.training.scenes import TAUGHT, choose_species, phrase, render_sample, scene_text
 from pleinair.tools.pocket.training.streams import training_rng
-from pleinair.tools.pocket.world import random_scene
+from pleinair.tools.pocket.world import SIZE, random_scene
 
-BACKGROUND = "background"  # the phrase of a patch that shows no subject
-VOCABULARY = 900
-BATCH, RATE, WARM_UP = 64, 1.5e-3, 60
-TEXTS, POOL = 20_000, 2500  # of the tokenizer's training; samples in memory
-PREPROCESS: dict[str, Any] = {
-    "mean": [0.5] * 3,
-    "std": [0.25] * 3,
-    "interpolation": "bicubic",
-    "resize_mode": "squash",
-}
-
-
-def normalise(images: Tensor) -> Tensor:
-    """Apply the encoder's mean and standard deviation to images in 0..1."""
-    return (images - float(PREPROCESS["mean"][0])) / float(PREPROCESS["std"][0])
-
-
-def encode_texts(clip: Any, tokens: Tensor) -> Tensor:
-    """Encode texts as open_clip does, without the padding behind the longest: unit vectors [n, 128]."""
-    length = int(tokens.argmax(-1).max()) + 1
-    x = clip.token_embedding(tokens[:, :length]) + clip.positional_embedding[:length]
-    x = clip.ln_final(clip.transformer(x, attn_mask=clip.attn_mask[:length, :length]))
-    ends = x[torch.arange(len(x)), tokens.argmax(-1)]
-    rows: Tensor = F.normalize(ends @ clip.text_projection, dim=-1)
-    return rows
-
-
-def warm_up_and_decay(progress: float, step: int) -> float:
-    """Return the factor of the learning rate: a rise over 60 steps, linear to 0 over the training."""
-    return min(1, (step + 1) / WARM_UP) * (1 - progress)
+TEXTS = 20_000  # of the tokenizer's training
 
 
 def _make(index: int) -> Sample:
@@ -74,131 +23,16 @@ def _make(index: int) -> Sample:
     return render_sample(rng, choose_species(rng, TAUGHT, pairs=0.4, strangers=0.35))
 
 
-def _write_texts(count: int) -> Iterator[str]:
-    yield BACKGROUND
+def _texts(count: int) -> Iterator[str]:
     for index in range(count):
         rng = training_rng(index)
         yield scene_text(rng, random_scene(rng, choose_species(rng, TAUGHT, strangers=0.2))).words
 
 
-def _write_tokenizer(folder: Path, count: int) -> int:
-    """Write a byte-level BPE tokenizer into the folder and return its size; its last id ends a text."""
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-
-    raw = Tokenizer(models.BPE())
-    raw.normalizer = normalizers.Lowercase()
-    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY, special_tokens=["<pad>"], initial_alphabet=alphabet, show_progress=False
-    )
-    raw.train_from_iterator(_write_texts(count), trainer)
-    raw.add_special_tokens(["<end>"])
-    end: int = raw.get_vocab_size() - 1
-    raw.post_processor = processors.TemplateProcessing(single="$A <end>", special_tokens=[("<end>", end)])
-    folder.mkdir(parents=True, exist_ok=True)
-    raw.save(str(folder / "tokenizer.json"))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>", "eos_token": "<end>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    return end + 1
-
-
-def _write_config(folder: Path, vocabulary: int, layers: tuple[int, int]) -> None:
-    """Write open_clip's configuration file; `layers` are those of the image and the text side."""
-    vision = {"image_size": 64, "patch_size": 8, "width": 128, "layers": layers[0], "head_width": 32}
-    text = {"context_length": 40, "width": 128, "heads": 4, "layers": layers[1], "hf_tokenizer_name": "."}
-    model = {"embed_dim": 128, "vision_cfg": vision, "text_cfg": text | {"vocab_size": vocabulary}}
-    content = json.dumps({"model_cfg": model, "preprocess_cfg": PREPROCESS}, indent=2)
-    (folder / "open_clip_config.json").write_text(content + "\n", encoding="utf-8")
-
-
-def _patch_owner(owner: NDArray[np.int8]) -> NDArray[np.int64]:
-    """Reduce owner maps [n, 16, 16] to patches [n, 64]; -1 unless the four cells agree."""
-    cells = owner.reshape(-1, 8, 2, 8, 2).transpose(0, 1, 3, 2, 4).reshape(-1, 64, 4).astype(np.int64)
-    clear = (cells == cells[..., :1]).all(-1)
-    return np.where(clear, cells[..., 0], -1)
-
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """Texts of a batch: a caption for each image, a phrase for each subject, and which one a patch shows."""
-
-    captions: list[str]
-    phrases: list[str]  # the last one is BACKGROUND
-    same_scene: Tensor  # [n, n] bool: caption i fits image j
-    same_look: Tensor  # [phrases, phrases] bool: phrase j fits the subject that phrase i is about
-    patches: Tensor  # [n, 64]: index into phrases, or -1
-
-
-def _write_batch(rng: random.Random, samples: Sequence[Sample]) -> Texts:
-    captions = [scene_text(rng, s.scene) for s in samples]
-    species = [subject.species for s in samples for subject in s.scene.subjects]
-    phrases = [phrase(rng, s) for s in species]
-    starts = np.cumsum([0] + [len(s.scene.subjects) for s in samples[:-1]])
-    owner = _patch_owner(np.stack([s.owner for s in samples]))
-    target = np.where(owner > 0, starts[:, None] + owner - 1, owner)
-    target[owner == 0] = len(phrases)
-    look = torch.eye(len(phrases) + 1, dtype=torch.bool)
-    look[:-1, :-1] = torch.tensor([[p.looks[0].fits(s) for p in phrases] for s in species])
-    return Texts(
-        [text.words for text in captions],
-        [*(text.words for text in phrases), BACKGROUND],
-        torch.tensor([[text.fits(s.scene) for s in samples] for text in captions]),
-        look,
-        torch.from_numpy(target),
-    )
-
-
-def _contrastive_loss(scores: Tensor, same: Tensor) -> Tensor:
-    """Return InfoNCE both ways over scores [n, n]; other pairs that fit as well are masked out."""
-    others = same & ~torch.eye(len(same), dtype=torch.bool)
-    scores = scores.masked_fill(others, -1e4)
-    target = torch.arange(len(scores))
-    return (F.cross_entropy(scores, target) + F.cross_entropy(scores.T, target)) / 2
-
-
-def _dense_loss(scores: Tensor, texts: Texts) -> Tensor:
-    """Return the patches' cross-entropy over the batch's phrases; scores are [n, 64, phrases]."""
-    target = texts.patches.flatten()
-    labelled = target >= 0
-    scores, target = scores.flatten(0, 1)[labelled], target[labelled]
-    twins = texts.same_look[target]
-    twins[torch.arange(len(target)), target] = False
-    weights = torch.ones(scores.shape[1])
-    weights[-1] = 0.3
-    return F.cross_entropy(scores.masked_fill(twins, -1e4), target, weight=weights)
-
-
-def _loss(model: nn.Module, tokenize: Any, images: Tensor, texts: Texts) -> Tensor:
-    """Return the sum of the contrastive and the dense loss of one batch."""
-    scale = model.logit_scale.exp().clamp(max=60)  # type: ignore[operator]
-    features, patches = encode_images(model, normalise(images))
-    captions = encode_texts(model, tokenize(texts.captions))
-    phrases = encode_texts(model, tokenize(texts.phrases))
-    contrastive = _contrastive_loss(scale * captions @ features.T, texts.same_scene)
-    return contrastive + _dense_loss(scale * patches @ phrases.T, texts)
-
-
 def train(run: Run) -> None:
     """Train the encoder and write its folder; the detector and the adaptor must be trained after it."""
-    import open_clip
-    from safetensors.torch import save_file
-
-    torch.manual_seed(3)
-    torch.set_num_threads(1)
     folder = run.out / "encoder"
-    size = _write_tokenizer(folder, run.size(TEXTS, 200))
-    _write_config(folder, size, run.size((4, 3), (1, 1)))
-    source = f"local-dir:{folder}"
-    model, tokenize = open_clip.create_model(source, load_weights=False), open_clip.get_tokenizer(source)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.05, betas=(0.9, 0.98))
-    course = Course(run, "encoder", model, [optimizer], warm_up_and_decay)
-    pool, rng = SamplePool(_make, run.size(POOL, 12)), random.Random(course.step + 5)
-    noise = torch.Generator().manual_seed(course.step + 5)
-    for _ in course.steps():
-        samples = pool.batch(rng, run.size(BATCH, 8), fresh=6)
-        images = degrade(pixels(samples), noise)
-        course.descend(_loss(model, tokenize, images, _write_batch(rng, samples)))
-    state = {key: value.half().contiguous() for key, value in model.state_dict().items()}
-    save_file(state, folder / "open_clip_model.safetensors")
+    layout = Layout(SIZE, 8, run.size((4, 3), (1, 1)), vocabulary=900)
+    write_encoder_files(folder, _texts(run.size(TEXTS, 200)), layout)
+    course = fit(run, World(_make, scene_text, phrase), folder)
     write_card(folder, "Pocket encoder", __doc__ or "", course)

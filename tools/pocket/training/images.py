@@ -1,0 +1,95 @@
+"""Labelled images for the models that look at them: samples in memory, and a small generator's faults."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+Rng = random.Random
+CELL = 4  # pixels of a side of the owner map's cells
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Image, uint8 [side, side, 3], its scene, and `owner`, int8 [side / 4, side / 4].
+
+    A cell's owner is 0 for the background, else the number of a subject of the scene, counted from 1; it is
+    -1 where they mix.
+    """
+
+    pixels: NDArray[np.uint8]
+    owner: NDArray[np.int8]
+    scene: Any  # a `Scene` of the sample's world
+
+
+class SamplePool:
+    """Rendered samples in memory, of which a few are exchanged each step: rendering costs milliseconds."""
+
+    def __init__(self, make: Callable[[int], Sample], size: int) -> None:
+        """Render `size` samples with `make(index)`, index 0 upwards."""
+        self._make = make
+        self._samples = [make(index) for index in range(size)]
+        self._next = size
+
+    def batch(self, rng: Rng, size: int, fresh: int = 0) -> list[Sample]:
+        """Replace `fresh` of the oldest samples by new ones, then draw `size` different ones."""
+        for _ in range(fresh):
+            self._samples[self._next % len(self._samples)] = self._make(self._next)
+            self._next += 1
+        return rng.sample(self._samples, size)
+
+
+def pixels(samples: Sequence[Sample]) -> Tensor:
+    """Return the images as floats [n, 3, 64, 64] in 0..1."""
+    return torch.from_numpy(np.stack([s.pixels for s in samples])).permute(0, 3, 1, 2).float() / 255
+
+
+def degrade(images: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+    """Return float images [n, 3, h, w] in 0..1 with a small generator's faults; a quarter stay clean.
+
+    The faults are ragged outlines, blur, noise, blocks and a tint. At `strength` 1 outlines move by up to
+    some 2 pixels, the noise has a standard deviation of up to .05 and a colour channel shifts by at most
+    .05: far less than two palette colours differ.
+    """
+    n = len(images)
+    amount = torch.rand(n, 4, generator=generator) * strength
+    amount[torch.rand(n, generator=generator) < 0.25] = 0
+    output = _warp(images, amount[:, 0], generator)
+    output = _blur(output, amount[:, 1])
+    output = _add_noise(output, amount[:, 2], generator)
+    tint = 1 + (torch.rand(n, 1, 1, 1, generator=generator) - 0.5) * 0.16 * amount[:, 3].view(n, 1, 1, 1)
+    shift = (torch.rand(n, 3, 1, 1, generator=generator) - 0.5) * 0.1 * amount[:, 3].view(n, 1, 1, 1)
+    return (output * tint + shift).clamp(0, 1)
+
+
+def _warp(images: Tensor, amount: Tensor, generator: torch.Generator) -> Tensor:
+    """Move pixels along a smooth random field of up to about two pixels."""
+    n, _, h, w = images.shape
+    field = torch.randn(n, 2, 10, 10, generator=generator) * (2 / w) * amount.view(n, 1, 1, 1)
+    field = F.interpolate(field, (h, w), mode="bicubic", align_corners=False).permute(0, 2, 3, 1)
+    straight = F.affine_grid(torch.eye(2, 3).expand(n, 2, 3), [n, 1, h, w], align_corners=False)
+    return F.grid_sample(images, straight + field, padding_mode="border", align_corners=False)
+
+
+def _blur(images: Tensor, amount: Tensor) -> Tensor:
+    """Mix in a 3 × 3 mean that is applied twice."""
+    soft = images
+    for _ in range(2):
+        soft = F.avg_pool2d(F.pad(soft, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    share = amount.view(-1, 1, 1, 1) * 0.8
+    return torch.lerp(images, soft, share.expand_as(images))
+
+
+def _add_noise(images: Tensor, amount: Tensor, generator: torch.Generator) -> Tensor:
+    """Add fine noise, and coarse noise in 4-pixel blocks as of a wrong latent."""
+    n, c, h, w = images.shape
+    fine = torch.randn(n, c, h, w, generator=generator) * 0.04
+    coarse = torch.randn(n, c, h // 4, w // 4, generator=generator) * 0.04
+    blocks = F.interpolate(coarse, (h, w), mode="bilinear", align_corners=False)
+    return images + (fine + blocks) * amount.view(n, 1, 1, 1)
