@@ -26,13 +26,15 @@ from pleinair.evals.pocket.oracle import Oracle
 from pleinair.tools.diffusion.in_context import load
 from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.backgrounds import BACKGROUNDS
-from pleinair.tools.pocket.detector import DetectorNet, encode_images, load_encoder
+from pleinair.tools.pocket.detector import encode_images, load_encoder
 from pleinair.tools.pocket.prompts import RELATIONS, Request, describe, write_prompt
 from pleinair.tools.pocket.training.autoencoder import to_tensor
 from pleinair.tools.pocket.training.card import NAME, Figures, figures_section, replace_figures
-from pleinair.tools.pocket.training.detector import FrozenEncoder, examine
-from pleinair.tools.pocket.training.encoder import encode_texts, normalise
-from pleinair.tools.pocket.training.scenes import degrade, pixels, render_sample
+from pleinair.tools.pocket.training.contrastive import encode_texts, normalise
+from pleinair.tools.pocket.training.detector import training_world
+from pleinair.tools.pocket.training.images import degrade, pixels
+from pleinair.tools.pocket.training.presence import FrozenEncoder, examine, load_net
+from pleinair.tools.pocket.training.scenes import render_sample
 from pleinair.tools.pocket.training.streams import held_out_rng
 from pleinair.tools.pocket.world import SPECIES, Species, random_scene, render
 
@@ -69,23 +71,18 @@ def _encoder(folder: Path, each: int) -> Measured:
 
 def _detector(folder: Path, each: int) -> Measured:
     """Measure precision, recall, calibration and boxes on clean and degraded images, four phrases each."""
-    from safetensors.torch import load_file
-
-    config = json.loads((folder / "detector" / "config.json").read_text("utf-8"))
-    net, encoder = DetectorNet(**config["net"]), FrozenEncoder(folder / "encoder")
-    state = load_file(folder / "detector" / "model.safetensors")
-    net.load_state_dict({key: value.float() for key, value in state.items()})
+    (net, config), encoder = load_net(folder / "detector"), FrozenEncoder(folder / "encoder")
     figures = {}
     for state_name, degraded in (("clean", False), ("degraded", True)):
         rngs = [held_out_rng(20_000 + index) for index in range(each)]
-        examined = examine(net.eval(), encoder, rngs, degraded)
-        for name, figure in _detector_figures(examined, **config["calibration"]).items():
+        examined, _ = examine(net, encoder, training_world(), rngs, degraded)
+        for name, figure in presence_figures(examined, **config["calibration"]).items():
             bar = "-" if degraded else DETECTOR_BARS.get(name, "-")
             figures[f"{name}, {state_name} images"] = (f"{figure:.3f}", bar)
     return figures, f"{each:,} images"
 
 
-def _detector_figures(examined: dict[str, Tensor], scale: float, shift: float) -> dict[str, float]:
+def presence_figures(examined: dict[str, Tensor], scale: float, shift: float) -> dict[str, float]:
     """Return precision, recall, calibration error and mean box overlap at probability .5."""
     p = (examined["logits"] * scale + shift).sigmoid()
     predicted, fits = p >= 0.5, examined["fits"] > 0

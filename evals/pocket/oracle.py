@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from pleinair.tools.types import BadInput, Box
 
 WEIGHTS = Path(__file__).parents[1] / "data" / "oracle.safetensors"
-SIDE = 64  # pixels a side of the classifier's input
-GRID = 16  # cells a side of its output
+CATALOGUE_WEIGHTS = WEIGHTS.with_name("oracle_catalogue.safetensors")
+SIDE = 64  # pixels a side of the classifier's input, unless its file says otherwise
 SMALLEST = 8  # cells; a smaller part is noise
 PURITY = 0.5  # least share of the species in its box, weighted by probability
 
@@ -49,9 +49,10 @@ class _Block(nn.Module):
 
 
 class OracleNet(nn.Module):
-    """Network from images [n, 3, 64, 64] in 0..1 to logits [n, classes + 2, 16, 16].
+    """Network from images [n, 3, side, side] in 0..1 to logits [n, classes + 2, side / 4, side / 4].
 
-    The last two channels are "stranger" (a subject that is no species) and background.
+    `side` is a multiple of 8. The last two channels are "stranger" (a subject that is no species) and
+    background.
     """
 
     def __init__(self, classes: int, width: int = 128) -> None:
@@ -77,7 +78,7 @@ class OracleNet(nn.Module):
 
 
 class Oracle:
-    """Judge of images by the trained classifier; an image of another size is scaled to 64 × 64."""
+    """Judge of images by the trained classifier; an image of another size is scaled to the classifier's."""
 
     def __init__(self, path: Path = WEIGHTS) -> None:
         """Load the weights; raise BadInput if the file is missing."""
@@ -88,7 +89,9 @@ class Oracle:
                 f"There is no oracle at {str(path)!r}; train it: python -m pleinair.evals.pocket.train_oracle"
             )
         with safe_open(path, framework="pt") as file:
-            self.names: list[str] = json.loads(file.metadata()["names"])
+            metadata = file.metadata()
+            self.names: list[str] = json.loads(metadata["names"])
+            self._side = int(metadata.get("side", SIDE))
             state = {key: file.get_tensor(key).float() for key in file.keys()}
         self.net = OracleNet(len(self.names))
         self.net.load_state_dict(state)
@@ -127,12 +130,12 @@ class Oracle:
             return self.net(self._pixels(image))[0].softmax(0).numpy()  # type: ignore[no-any-return]
 
     def _pixels(self, image: Image.Image) -> Tensor:
-        small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX)
+        small = image.convert("RGB").resize((self._side, self._side), Image.Resampling.BOX)
         return torch.from_numpy(np.asarray(small, dtype=np.float32) / 255).permute(2, 0, 1)[None]
 
 
 def findings(probabilities: NDArray[np.float32], names: Sequence[str]) -> list[Finding]:
-    """Return the findings of cell probabilities [classes + 2, 16, 16]; their cells may have small gaps."""
+    """Return the findings of cell probabilities [classes + 2, cells, cells], which may have small gaps."""
     from scipy.ndimage import binary_dilation, label
 
     winner, output = probabilities.argmax(0), []
@@ -150,7 +153,7 @@ def findings(probabilities: NDArray[np.float32], names: Sequence[str]) -> list[F
 
 def _purity(probabilities: NDArray[np.float32], index: int, box: Box) -> float:
     """Return the share of the species in the foreground of the box."""
-    x0, y0, x1, y1 = (round(edge * GRID) for edge in box)
+    x0, y0, x1, y1 = (round(edge * probabilities.shape[-1]) for edge in box)
     inside = probabilities[:, y0:y1, x0:x1]
     return float(inside[index].sum() / (1 - inside[-1]).sum())
 
@@ -158,5 +161,5 @@ def _purity(probabilities: NDArray[np.float32], index: int, box: Box) -> float:
 def _box(cells: Cells) -> Box:
     rows, columns = np.nonzero(cells)
     edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-    x0, y0, x1, y1 = (float(edge) / GRID for edge in edges)
+    x0, y0, x1, y1 = (float(edge) / len(cells) for edge in edges)
     return x0, y0, x1, y1

@@ -2,10 +2,11 @@
 
 The network is Cross-modal RAG's adaptor over a frozen encoder (Zhu et al. 2025, section 3.2): learnable query
 tokens attend to patch features, the phrase attends to the queries, and a cosine to the phrase is the logit.
-Here the queries are conditioned on the phrase, a box is predicted too, and the logit is calibrated. A phrase
-with a word that was not in the training texts is replaced by its noun's kind ('beskevo warbler' by 'a bird')
-and its probability halved, so that it is never reported as present. Not covered: relations, counts,
-backgrounds.
+Here the queries are conditioned on the phrase, a box is predicted too, and the logit is calibrated. With
+`details`, a small convolutional network adds its own features to those of the patches. A phrase with a word
+that was not in the training texts, or with a name that is listed as untaught, is replaced by its noun's kind
+('beskevo warbler' by 'a bird') and its probability halved, so that it is never reported as present. Not
+covered: relations, counts, backgrounds.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ class Detection:
     """Calibrated probability that a phrase is present, and the box of its likeliest place.
 
     `box` is None where the probability is under .5; `unknown` is a word that was not in the training texts,
-    or empty.
+    an untaught name, or empty.
     """
 
     probability: float
@@ -63,15 +64,59 @@ class _CrossAttention(nn.Module):
         return output
 
 
+class _Block(nn.Module):
+    """Residual 3 × 3 convolution, dilated, then a 1 × 1 one."""
+
+    def __init__(self, width: int, dilation: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=dilation, dilation=dilation, bias=False)
+        self.norm = nn.BatchNorm2d(width)
+        self.second = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        change: Tensor = self.second(F.relu(self.norm(self.first(x))))
+        return x + change
+
+
+def _shrink(channels: int, width: int, kernel: int, stride: int) -> nn.Sequential:
+    conv = nn.Conv2d(channels, width, kernel, stride, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU())
+
+
+class _Details(nn.Module):
+    """Convolutional features [n, 64, width] of preprocessed images [n, 3, 96, 96], on the patches' grid."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            _shrink(3, width // 4, 4, 2),
+            _shrink(width // 4, width // 2, 4, 2),
+            _Block(width // 2, 1),
+            _Block(width // 2, 2),
+            _shrink(width // 2, width, 5, 3),
+            _Block(width, 1),
+            _Block(width, 2),
+        )
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.net(pixels).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
+
+
 class DetectorNet(nn.Module):
     """Network that scores pairs of an image and a phrase.
 
-    `forward(patches, text)` takes unit vectors [n, 64, 128] and [n, 128]; it returns logits [n], boxes
-    [n, 4] as centre and size in 0..1, and the patches' relevance logits [n, 64].
+    `forward(patches, text, details)` takes unit vectors [n, 64, 128] and [n, 128], and what `look` returned
+    for the images if `details`, the width of the convolutional features, is not 0. It returns logits [n],
+    boxes [n, 4] as centre and size in 0..1, and the patches' relevance logits [n, 64].
     """
 
-    def __init__(self, width: int = 96, queries: int = 4, heads: int = 4) -> None:
+    def __init__(self, width: int = 96, queries: int = 4, heads: int = 4, details: int = 0) -> None:
         super().__init__()
+        self.details = _Details(details) if details else None
+        if details:
+            self.from_details = nn.Linear(details, width)
+            self.to_meaning = nn.Linear(details, DIM)
+            self.from_meaning = nn.Linear(DIM, width)
         self.from_patch = nn.Linear(DIM, width)
         self.from_match = nn.Linear(DIM, width)
         self.place = nn.Parameter(torch.randn(PATCHES, width) * 0.1)
@@ -88,10 +133,23 @@ class DetectorNet(nn.Module):
         self.scale = nn.Parameter(torch.tensor(10.0))
         self.shift = nn.Parameter(torch.tensor(0.0))
 
-    def forward(self, patches: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def look(self, pixels: Tensor) -> Tensor | None:
+        """Return the details [n, 64, details] of preprocessed images [n, 3, 96, 96]; None without details."""
+        return None if self.details is None else self.details(pixels)
+
+    def meaning(self, details: Tensor) -> Tensor:
+        """Return unit vectors [n, 64, 128] in the encoder's space of details [n, 64, details]."""
+        return F.normalize(self.to_meaning(details), dim=-1)
+
+    def forward(
+        self, patches: Tensor, text: Tensor, details: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits, boxes and relevance."""
         match = patches * text[:, None] * DIM
         tokens = self.from_patch(patches * DIM**0.5) + self.from_match(match) + self.place
+        if details is not None:
+            match = self.meaning(details) * text[:, None] * DIM
+            tokens = tokens + self.from_details(details) + self.from_meaning(match)
         tokens = self.mix(tokens, tokens)
         queries = self.queries + self.to_query(text * DIM**0.5)[:, None]
         for layer in self.gather:
@@ -126,6 +184,7 @@ class ConceptDetector:
                 f"{checksum(encoder_path)}; train it again: python -m pleinair.tools.pocket.training detector"
             )
         self._words = frozenset(config["words"])
+        self._untaught: dict[str, str] = config.get("untaught", {})
         self._calibration = (config["calibration"]["scale"], config["calibration"]["shift"])
         self._clip, self._preprocess, self._tokenize = load_encoder(encoder_path)
         self._net = serialized(DetectorNet)(**config["net"])
@@ -134,33 +193,37 @@ class ConceptDetector:
         self._net.eval()
 
     def detect(self, image: Image, phrases: Sequence[str]) -> list[Detection]:
-        """Return one detection for each phrase, in order; other image sizes are scaled to 64 × 64."""
+        """Return one detection for each phrase, in order; images are scaled to the encoder's size."""
         if not phrases:
             return []
-        unknown = [self._unknown_word(phrase) for phrase in phrases]
-        queries = [_in_training_words(phrase, word) for phrase, word in zip(phrases, unknown, strict=True)]
+        unknown = [self._unknown_words(phrase) for phrase in phrases]
+        queries = [self._in_training_words(*pair) for pair in zip(phrases, unknown, strict=True)]
         probabilities, boxes = self._score(image, queries)
         return [_detection(p, box, word) for p, box, word in zip(probabilities, boxes, unknown, strict=True)]
 
-    def _unknown_word(self, phrase: str) -> str:
-        """Return the first word of the phrase that was in no training text, or ''."""
-        words = re.findall(r"[^\W\d_]+", phrase.lower())
-        return next((word for word in words if word not in self._words), "")
+    def _unknown_words(self, phrase: str) -> str:
+        """Return an untaught name in the phrase, else its first word of no training text, else ''."""
+        text = phrase.lower()
+        words = re.findall(r"[^\W\d_]+", text)
+        names = (name for name in self._untaught if re.search(rf"\b{re.escape(name)}\b", text))
+        return next(names, None) or next((word for word in words if word not in self._words), "")
+
+    def _in_training_words(self, phrase: str, unknown: str) -> str:
+        """Return the phrase, or 'a' and its kind if it has an unknown word and a noun of the world."""
+        noun = phrase.lower().split()[-1] if phrase.split() else ""
+        kind = self._untaught.get(unknown) or KIND_OF_NOUN.get(noun)
+        return f"a {kind}" if unknown and kind else phrase.lower()
 
     def _score(self, image: Image, phrases: Sequence[str]) -> tuple[list[float], list[list[float]]]:
         pixels = self._preprocess(image.convert("RGB"))[None]
         with torch.inference_mode(), one_thread(PREFIX):
             _, patches = encode_images(self._clip, pixels)
             text = self._clip.encode_text(self._tokenize(list(phrases)), normalize=True)
-            logits, boxes, _ = self._net(patches.expand(len(phrases), -1, -1), text)
+            details = self._net.look(pixels)
+            details = None if details is None else details.expand(len(phrases), -1, -1)
+            logits, boxes, _ = self._net(patches.expand(len(phrases), -1, -1), text, details)
             scale, shift = self._calibration
             return (logits * scale + shift).sigmoid().tolist(), boxes.tolist()
-
-
-def _in_training_words(phrase: str, unknown: str) -> str:
-    """Return the phrase, or 'a' and its noun's kind if it has an unknown word and a noun of the world."""
-    kind = KIND_OF_NOUN.get(phrase.lower().split()[-1] if phrase.split() else "")
-    return f"a {kind}" if unknown and kind else phrase.lower()
 
 
 def _detection(probability: float, corners: Sequence[float], unknown: str) -> Detection:

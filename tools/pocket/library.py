@@ -4,16 +4,12 @@ The defects are near-duplicates, a few wrong or empty captions, and some images 
 always right: a subject has one exactly if the caption names it. Not covered: a poisoned set.
 """
 
-import json
 import random
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock
-
+from pleinair.tools.pocket.library_files import Record, cached, file_name, write_records
 from pleinair.tools.pocket.prompts import RELATIONS, caption
 from pleinair.tools.pocket.world import SPECIES, Scene, Species, boxes, fingerprint, random_scene, render
 
@@ -29,13 +25,7 @@ Item = tuple[Scene, str]  # an image's scene and caption
 
 def cached_library(cache: Path) -> Path:
     """Return the library in a cache folder; the first caller writes it while others wait."""
-    folder = cache / f"pocket-library-{fingerprint()}-{FORMAT}"
-    if not (folder / "metadata.jsonl").exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / f"{folder.name}.lock"):
-            if not (folder / "metadata.jsonl").exists():
-                write_library(folder)
-    return folder
+    return cached(cache, f"pocket-library-{fingerprint()}-{FORMAT}", write_library)
 
 
 def shown_species(
@@ -44,7 +34,7 @@ def shown_species(
     """Return the species that each image of `write_library` shows, by file name."""
     items = _items(random.Random(f"library-{seed}"), _of_tiers(tiers), size)
     return {
-        _file_name(index): tuple(subject.species.name for subject in scene.subjects)
+        file_name(index): tuple(subject.species.name for subject in scene.subjects)
         for index, (scene, _) in enumerate(items)
     }
 
@@ -111,40 +101,15 @@ def _of_tiers(tiers: Sequence[str]) -> list[Species]:
 
 
 def _write(folder: Path, items: Iterable[Item], seed: int) -> None:
-    """Write the items beside `folder`, then rename, so that a reader finds all of them or none."""
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} exists and is not empty")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        lines = [_write_item(draft, index, item, seed) for index, item in enumerate(items)]
-        (draft / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
-        draft.chmod(0o755)
-        draft.replace(folder)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
+    write_records(folder, (_record(index, item, seed) for index, item in enumerate(items)))
 
 
-def _write_item(folder: Path, index: int, item: Item, seed: int) -> str:
-    """Write one image and return its line of `metadata.jsonl`."""
+def _record(index: int, item: Item, seed: int) -> Record:
+    """Return one image with its line of `metadata.jsonl`."""
     scene, text = item
-    name = _file_name(index)
-    render(scene).save(folder / name)
-    record: dict[str, object] = {
-        "file_name": name,
-        "text": text,
-        "license": LICENSE,
-        "source": f"{SOURCE}/{seed}/{name}",
-        "author": AUTHOR,
-    }
-    if named_boxes := _named_boxes(scene, text):
-        record["boxes"] = named_boxes
-    return json.dumps(record) + "\n"
-
-
-def _file_name(index: int) -> str:
-    return f"{index:05d}.png"
+    name = file_name(index)
+    line = {"text": text, "license": LICENSE, "source": f"{SOURCE}/{seed}/{name}", "author": AUTHOR}
+    return Record(name, render(scene), line, _named_boxes(scene, text))
 
 
 def _named_boxes(scene: Scene, text: str) -> dict[str, list[float]]:

@@ -103,7 +103,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
     def fail(*_: object) -> str:
         raise OSError("disk full")
 
-    monkeypatch.setattr(library, "_write_item", fail)
+    monkeypatch.setattr(library, "_record", fail)
     with pytest.raises(OSError, match="disk full"):
         write_library(tmp_path / "library", size=3)
     assert list(tmp_path.iterdir()) == []

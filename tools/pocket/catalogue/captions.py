@@ -117,7 +117,7 @@ DESCRIPTIONS: Mapping[str, Description] = {
         },
         (
             Clause("{mark} {pattern}", {"pattern": ("plain", "half")}, _PATTERNS),
-            Clause("{mark} front {pattern}", {"pattern": tuple(c for c in _PATTERNS) + ("plain",)}),
+            Clause("{mark} front {pattern}", {"pattern": ("plain", "barred", "lined", "spotted")}),
             Clause("{belly} belly"),
             Clause("{fin} {fin_colour} fins", {"build": ("horse", "shark")}),
             Clause(

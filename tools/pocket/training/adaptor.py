@@ -4,6 +4,8 @@ Learnable tokens attend to an image's patches, then to a sub-query, and the resu
 sub-query. It belongs to the encoder whose id is in `config.json`.
 """
 
+from collections.abc import Callable, Sequence
+
 from PIL import Image
 
 from pleinair.tools.pocket.prompts import RELATIONS, caption, parse_prompt
@@ -30,21 +32,23 @@ def train(run: Run) -> None:
         text = caption(rng, scene, by_name=True)
         scenes[str(index)] = scene
         examples.append(Example(str(index), text, parse_prompt(text).subjects))
+    facts = fit(run, examples, lambda id: render(scenes[id]))
+    write_card(run.out / "adaptor", "Pocket adaptor", __doc__ or "", facts)
 
-    def open_image(id: str) -> Image.Image:
-        return render(scenes[id])
 
+def fit(run: Run, examples: Sequence[Example], open: Callable[[str], Image.Image]) -> dict[str, str]:
+    """Train the adaptor on the run's encoder and write its folder; return the rows of its card.
+
+    `open` returns the image of an example's id.
+    """
     folder, tower = run.out / "adaptor", OpenClipEncoder(f"local-dir:{run.out / 'encoder'}")
     options = adaptor_training.AdaptorOptions(epochs=run.size(EPOCHS, 1), learning_rate=RATE, device="cpu")
-    epochs = adaptor_training.train(
-        examples, folder, tower=tower, open=open_image, options=options, restart=True
-    )
+    epochs = adaptor_training.train(examples, folder, tower=tower, open=open, options=options, restart=True)
     for epoch, loss in epochs:
         run.say(f"adaptor: epoch {epoch} of {options.epochs}, loss {loss:.4f}")
     (folder / adaptor_training.CHECKPOINT).unlink()  # three times the weights, which are shipped
-    facts = {
+    return {
         "epochs": f"{options.epochs}, batches of {options.batch}, Adam {RATE:g}",
-        "scenes": f"{len(scenes):,} of two species, with captions that name them",
+        "scenes": f"{len(examples):,} of two species, with captions that name them",
         "command": "`python -m pleinair.tools.pocket.training adaptor`",
     }
-    write_card(folder, "Pocket adaptor", __doc__ or "", facts)

@@ -36,8 +36,14 @@ Again with `{command}`.
 Figures = Mapping[str, tuple[str, str]]  # measure -> figure, bar
 
 
-def write_card(folder: Path, title: str, text: str, facts: Course | Mapping[str, str]) -> None:
-    """Write MODEL_CARD.md without figures; `text` is a module's docstring, `facts` a training or its rows."""
+def write_card(
+    folder: Path, title: str, text: str, facts: Course | Mapping[str, str], *, world: str = ""
+) -> None:
+    """Write MODEL_CARD.md without figures.
+
+    `text` is a module's docstring, `facts` a training or its rows, `world` a fingerprint, the first
+    world's by default.
+    """
     if isinstance(facts, Course):
         command = f"python -m pleinair.tools.pocket.training {folder.name}"
         facts = {
@@ -47,14 +53,15 @@ def write_card(folder: Path, title: str, text: str, facts: Course | Mapping[str,
             "command": f"`{command} {facts.run.size(f'--minutes {facts.run.minutes:g}', '--tiny')}`",
         }
     rows = "\n".join(f"| {name} | {fact} |" for name, fact in facts.items())
-    card = _CARD.format(title=title, text=text, rows=rows, world=fingerprint())
+    card = _CARD.format(title=title, text=text, rows=rows, world=world or fingerprint())
     (folder / NAME).write_text(card, encoding="utf-8")
 
 
-def figures_section(figures: Figures, count: str, command: str) -> str:
+def figures_section(figures: Figures, count: str, command: str, *, world: str = "") -> str:
     """Return the section of figures: on how much they were measured, in which world, and by which command."""
     rows = "\n".join(f"| {name} | {figure} | {bar} |" for name, (figure, bar) in figures.items())
-    return _FIGURES.format(heading=HEADING, count=count, world=fingerprint(), rows=rows, command=command)
+    world = world or fingerprint()
+    return _FIGURES.format(heading=HEADING, count=count, world=world, rows=rows, command=command)
 
 
 def replace_figures(card: Path, section: str) -> None:

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pleinair.tools.pocket.catalogue.captions import phrase, scene_text
+from pleinair.tools.pocket.catalogue.sampling import draw_scene, fingerprint
 from pleinair.tools.pocket.catalogue.scenes import SIZE
 from pleinair.tools.pocket.training.card import write_card
 from pleinair.tools.pocket.training.catalogue.cases import training_rng
-from pleinair.tools.pocket.training.catalogue.samples import TAUGHT, choose_species, draw_scene, make_sample
+from pleinair.tools.pocket.training.catalogue.samples import TAUGHT, choose_species, make_sample
 from pleinair.tools.pocket.training.contrastive import Layout, World, fit, write_encoder_files
 from pleinair.tools.pocket.training.course import Run
 from pleinair.tools.pocket.training.images import Sample
@@ -40,7 +41,7 @@ def train(run: Run) -> None:
     layout = Layout(SIZE, PATCH, run.size((4, 3), (1, 1)), vocabulary=1400)
     write_encoder_files(folder, training_texts(run.size(TEXTS, 200)), layout)
     course = fit(run, World(_make, scene_text, phrase), folder)
-    write_card(folder, "Pocket encoder of the catalogue world", __doc__ or "", course)
+    write_card(folder, "Pocket encoder", __doc__ or "", course, world=fingerprint())
 
 
 if __name__ == "__main__":
