@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from math import isfinite
+from math import isfinite, sqrt
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -116,6 +116,17 @@ def interval_of_share(hits: int, n: int) -> Interval | None:
         return None
     ends = binomtest(hits, n).proportion_ci(0.95, method="exact")
     return float(ends.low), float(ends.high)
+
+
+def wilson_interval(hits: int, n: int) -> Interval:
+    """Return the 95 % score interval of a share hits / n (Wilson, 1927); 0 to 1 for n = 0."""
+    if not n:
+        return 0.0, 1.0
+    z = 1.959964
+    share, spread = hits / n, z * z / n
+    center = (share + spread / 2) / (1 + spread)
+    half = z * sqrt(share * (1 - share) / n + spread / (4 * n)) / (1 + spread)
+    return center - half, center + half
 
 
 def calibration(

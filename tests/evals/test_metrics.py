@@ -33,6 +33,12 @@ def test_equal_hits_have_the_exact_interval(hits: int, n: int) -> None:
     assert metrics.interval([value] * n, 0, 1) == pytest.approx(metrics.interval_of_share(hits, n))
 
 
+def test_the_score_interval_is_that_of_wilsons_formula() -> None:
+    assert metrics.wilson_interval(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+    assert metrics.wilson_interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert metrics.wilson_interval(0, 0) == (0.0, 1.0)
+
+
 @pytest.mark.parametrize(("hits", "n"), [(3, 10), (1, 70), (35, 70)])
 def test_exact_interval_has_tails_of_2_5_percent(hits: int, n: int) -> None:
     ci = metrics.interval_of_share(hits, n)

@@ -92,7 +92,7 @@ def plural(name: str) -> str:
     return name + ("es" if name.endswith(("s", "x", "ch", "sh")) else "s")
 
 
-def _is_plural(name: str) -> bool:
+def is_plural(name: str) -> bool:
     """Return whether a name takes no article: "grapes"."""
     return name.endswith(("grapes", "cherries", "blueberries"))
 
@@ -102,7 +102,7 @@ def _mention_words(rng: random.Random, mention: Mention) -> str:
     adjectives = [rng.choice(SIZE_WORDS[mention.size]), mention.colour]
     if mention.count == 1:
         phrase = " ".join(word for word in (*adjectives, mention.name) if word)
-        return phrase if _is_plural(mention.name) else f"{_article(phrase)} {phrase}"
+        return phrase if is_plural(mention.name) else f"{_article(phrase)} {phrase}"
     words = (rng.choice(COUNTS[mention.count]), *adjectives, plural(mention.name))
     return " ".join(word for word in words if word)
 

@@ -1,0 +1,115 @@
+"""Measure how prompts are read: `python -m pleinair.evals.pocket.language FILE…`.
+
+A file has JSON lines: prompts that the catalogue world can draw, with what they mean, or prompts that it
+cannot, with the word that is not of the world (`cause`) and the names of the world that are nearest. Not
+covered: whether a refusal's sentence is good, and changes in a chat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pleinair.evals.metrics import wilson_interval
+from pleinair.tools.pocket.catalogue.language import CONVERSE, read
+from pleinair.tools.pocket.catalogue.prompts import Mention, Request
+from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
+
+Row = dict[str, Any]
+SHIPPED = tuple(
+    Path(__file__).parents[1] / "data" / "prompts" / name for name in ("first.jsonl", "first_outside.jsonl")
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a prompt was read; `is_right` means as meant, or refused if it cannot be drawn."""
+
+    prompt: str
+    is_right: bool
+    text: str  # what was read, or the refusal
+    offers_nearest: bool = False  # the refusal has a nearest name of the table
+
+
+def judge(row: Row) -> Outcome:
+    """Read a row's prompt and compare it with what the row says."""
+    is_inside = "subjects" in row
+    try:
+        request = read(row["prompt"]).request
+    except NotUnderstood as refusal:
+        nearest = bool(set(refusal.nearest) & set(row.get("nearest", ())))
+        return Outcome(row["prompt"], not is_inside, f"{refusal.kind}: {refusal}", nearest)
+    return Outcome(row["prompt"], is_inside and _same(request, _meant(row)), str(request))
+
+
+def _meant(row: Row) -> Request:
+    mentions = tuple(Mention(**subject) for subject in row["subjects"])
+    relations = (row["relation"], "beside")[: len(mentions) - 1]
+    return Request(mentions, relations, row["background"], row["light"], row["weather"])
+
+
+def _same(first: Request, second: Request) -> bool:
+    """Compare requests; the first two subjects may be in the other order if the relation is turned too."""
+    settings = [(request.background, request.light, request.weather) for request in (first, second)]
+    if settings[0] != settings[1] or Counter(first.mentions) != Counter(second.mentions):
+        return False
+    if {*first.relations, *second.relations} <= {"beside"}:
+        return True
+    return first.mentions[2:] == second.mentions[2:] and _relate_alike(first, second)
+
+
+def _relate_alike(first: Request, second: Request) -> bool:
+    """Return whether the first two subjects stand alike; "beside" leaves their order open."""
+    relation, other = (next(iter(request.relations), "beside") for request in (first, second))
+    if first.mentions[:2] == second.mentions[:2] and relation == other:
+        return True
+    is_turned = first.mentions[:2] == second.mentions[1::-1]
+    return is_turned and other in (
+        CONVERSE[relation],
+        *[key for key in CONVERSE if CONVERSE[key] == relation],
+    )
+
+
+def _report(path: Path, rows: Sequence[Row], show: bool) -> None:
+    outcomes = [judge(row) for row in rows]
+    for is_inside, meaning in ((True, "read as meant"), (False, "refused")):
+        of_sort = [
+            outcome for row, outcome in zip(rows, outcomes, strict=True) if ("subjects" in row) == is_inside
+        ]
+        if of_sort:
+            _print_share(f"{path.name}: {meaning}", [outcome.is_right for outcome in of_sort])
+    with_nearest = [
+        outcome.offers_nearest for row, outcome in zip(rows, outcomes, strict=True) if row.get("nearest")
+    ]
+    if with_nearest:
+        _print_share(f"{path.name}: refused with a nearest name", with_nearest)
+    if show:
+        for row, outcome in zip(rows, outcomes, strict=True):
+            if not outcome.is_right or (row.get("nearest") and not outcome.offers_nearest):
+                print(f"  {outcome.prompt}\n    {outcome.text}")
+
+
+def _print_share(label: str, hits: Sequence[bool]) -> None:
+    count, n = sum(hits), len(hits)
+    low, high = wilson_interval(count, n)
+    print(f"{label}: {count} of {n}, {count / n:.1%} (95 % Wilson {low:.1%} to {high:.1%})")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the shares of some files, of the development table by default."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", nargs="*", type=Path, default=SHIPPED)
+    parser.add_argument("--show", action="store_true", help="print the prompts that failed")
+    options = parser.parse_args(arguments)
+    for path in options.files:
+        rows = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line.strip()]
+        _report(path, rows, options.show)
+
+
+if __name__ == "__main__":
+    main()

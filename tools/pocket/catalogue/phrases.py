@@ -1,0 +1,293 @@
+"""Phrases of a prompt: its subjects, the relations between them, and its place, light and weather.
+
+Items are read from left to right. Words before a noun are held until the noun comes; what has no noun after
+it ("flamingos, two of them") belongs to the subject before it. A preposition and what stands before a place,
+a light or a weather belongs to that. Words that are neither understood nor harmless are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from typing import Literal
+
+from pleinair.tools.pocket.catalogue.lexicon import DETAILS, MANY, SOME, Item, Word, names_like
+from pleinair.tools.pocket.catalogue.prompts import Mention, is_plural
+from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
+from pleinair.tools.pocket.catalogue.species import BY_NAME, KINDS, MAIN_PARTS
+
+_BEFORE_NOUN = ("article", "number", "size", "colour", "harmless", "filler", "all")
+_NOUNS = ("name", "kind", "neighbour", "unknown")
+_SAME_COLOUR = {
+    "ink": "black",
+    "slate": "grey",
+    "silver": "grey",
+    "rust": "orange",
+    "buff": "cream",
+    "tan": "brown",
+}
+_WITH_OBJECT = ("actions", "clothes", "comparisons", "choices", "")  # of what is not shown, and negations
+PhraseRole = Literal["subject", "relation", "side", "pronoun", "break"]
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """Part of a prompt; `value` is the relation, the side or the separator."""
+
+    role: PhraseRole
+    value: str = ""
+    mention: Mention | None = None
+    definite: bool = False  # "the dog", which may be the one that was mentioned before
+
+
+@dataclass(slots=True)
+class Phrases:
+    """Phrases of a text, the request's other fields, and what was left out or read as a narrower name."""
+
+    parts: list[Phrase] = field(default_factory=list)
+    fields: dict[str, str] = field(default_factory=dict)
+    omitted: list[str] = field(default_factory=list)
+    narrowed: dict[str, str] = field(default_factory=dict)
+
+
+def read_phrases(items: Sequence[Item]) -> Phrases:
+    """Return the phrases of scanned items; raise NotUnderstood for what the world cannot draw."""
+    return _Reader(items).read()
+
+
+class _Reader:
+    def __init__(self, items: Sequence[Item]) -> None:
+        self.items = items
+        self.result = Phrases()
+        self.before: list[Item] = []  # words before a noun that has not come yet
+        self.at = 0
+
+    def read(self) -> Phrases:
+        while self.at < len(self.items):
+            item = self.items[self.at]
+            self.at += 1
+            self._read_item(item)
+        self._close()
+        return self.result
+
+    def _read_item(self, item: Item) -> None:
+        match item.role:
+            case "article" | "number" | "size" | "colour" | "copy" | "all":
+                self.before.append(item)
+            case "name" | "kind":
+                self._read_noun(item)
+            case "setting":
+                self._read_setting(item)
+            case "relation" | "inside" | "companion":
+                self._read_preposition(item)
+            case "harmless":
+                self.result.omitted.append(item.text)
+            case "group":
+                self.before.clear()
+            case "neighbour" | "unknown" | "not shown" | "negation":
+                self._read_stranger(item)
+            case _:
+                self._read_mark(item)
+
+    def _read_mark(self, item: Item) -> None:
+        """Read a separator, a side or a pronoun; a pronoun counts after a relation only."""
+        parts = self.result.parts
+        if item.role in ("comma", "colon", "joint"):
+            self._close()
+            parts.append(Phrase("break", item.word.value or item.role))
+        elif item.role == "side" and self._next_role() != "relation":  # "right behind"
+            self._close()
+            parts.append(Phrase("side", item.word.value))
+        elif item.role == "pronoun" and parts and parts[-1].role == "relation" and not self.before:
+            parts.append(Phrase("pronoun", item.word.value))
+
+    def _next_role(self) -> str:
+        return self.items[self.at].role if self.at < len(self.items) else ""
+
+    def _next_noun(self) -> int:
+        """Return the index of the next item that does not stand before a noun."""
+        ahead = (at for at in range(self.at, len(self.items)) if self.items[at].role not in _BEFORE_NOUN)
+        return next(ahead, len(self.items))
+
+    def _follows_subject(self) -> bool:
+        return bool(self.result.parts) and self.result.parts[-1].role == "subject"
+
+    def _is_pose(self, item: Item) -> bool:
+        """Return whether an unknown word is a verb with no object: "strutting", not "nibbling an apple"."""
+        is_before_noun = self._next_role() in (*_NOUNS, "article", "number", "size", "colour")
+        place = is_before_noun if self.before else not is_before_noun and self._follows_subject()
+        return item.text.endswith("ing") and place
+
+    def _read_preposition(self, item: Item) -> None:
+        self._close()
+        ahead = self._next_noun()
+        noun = self.items[ahead] if ahead < len(self.items) else None
+        if noun is not None and noun.role == "setting":
+            self.at = ahead
+        elif item.role == "relation":
+            self.result.parts.append(Phrase("relation", item.word.value))
+        elif item.role == "companion":
+            self.result.parts.append(Phrase("break", "with"))
+        elif noun is not None and noun.role in ("name", "kind") and not self._is_colour(noun, ahead):
+            phrase = " ".join(part.text for part in (item, *self.items[self.at : ahead + 1]))
+            raise NotUnderstood("not shown", phrase, _names_in([noun]))
+
+    def _read_setting(self, item: Item) -> None:
+        """Set fields of the request; words before it were about it, except before an adjective: "foggy"."""
+        if self._next_role() not in ("size", "colour", "name", "kind"):
+            self.before = []
+        for name, value in item.word.fields:
+            self.result.fields[name] = _settle(name, value, self.result.fields, item.text)
+
+    def _is_colour(self, item: Item, at: int) -> bool:
+        """Return whether a name such as "orange" is the colour of the noun after it, or before it."""
+        after = self.items[at + 1] if at + 1 < len(self.items) else None
+        if item.word.colour and not self.before and self._follows_subject():
+            return self.result.parts[-1].mention.name in KINDS  # type: ignore[union-attr]
+        if not item.word.colour or after is None or after.role not in ("kind", "size", "colour"):
+            return False
+        own_kind = BY_NAME[item.word.value].kind == after.word.value
+        return not own_kind or item.word.colour == item.word.value
+
+    def _read_noun(self, item: Item) -> None:
+        if self._is_colour(item, self.at - 1):
+            self.before.append(Item(Word("colour", item.word.colour), item.text))
+            return
+        name = item.word.value
+        kind = BY_NAME[name].kind if name in BY_NAME else name
+        if self._next_role() == "kind" and self.items[self.at].word.value == kind:  # "a beagle dog"
+            item = Item(replace(item.word, plural=self.items[self.at].word.plural), item.text)
+            self.at += 1
+        if item.word.wider:
+            self.result.narrowed[item.text] = name
+        definite = any(part.word.value == "the" for part in self.before)
+        mention = self._mention(name, self._count(name, item.word.plural), self.before)
+        self.result.parts.append(Phrase("subject", mention=mention, definite=definite))
+        self.before = []
+
+    def _count(self, name: str, in_plural: bool) -> int:
+        articles = {part.word.value for part in self.before if part.role == "article"}
+        is_bare = in_plural and not articles & {"a", "an"}
+        return _count_of(self.before, name, 2 if is_bare else 1)
+
+    def _mention(self, name: str, count: int, words: Sequence[Item], base: Mention | None = None) -> Mention:
+        """Return a mention with the sizes and colours of some words, or of a mention before."""
+        sizes = [part.word.value for part in words if part.role == "size"]
+        colours = [part for part in words if part.role == "colour"]
+        if len({part.word.value for part in colours}) > 1:
+            raise NotUnderstood(
+                "colour", " and ".join(part.text for part in colours), (name,) if name in BY_NAME else ()
+            )
+        mention = base or Mention(name)
+        colour = colours[0].word.value if colours else mention.colour
+        if colours and name in BY_NAME:
+            if not _has_colour(name, colour):
+                raise NotUnderstood("colour", colours[0].text, (name, BY_NAME[name].kind))
+            self.result.omitted.append(colours[0].text)
+            colour = ""
+        return Mention(name, count, sizes[0] if sizes else mention.size, colour)
+
+    def _close(self) -> None:
+        """End a phrase: words without a noun say more of the subject before them, or name one like it."""
+        words, self.before = self.before, []
+        parts = self.result.parts
+        subjects = [at for at, part in enumerate(parts) if part.role == "subject"]
+        if all(part.role in ("article", "all") for part in words):
+            return
+        if not subjects:
+            self.before = [part for part in words if part.role != "copy"]
+            return
+        if _is_another(words):
+            name = parts[subjects[-1]].mention.name  # type: ignore[union-attr]
+            parts.append(Phrase("subject", mention=self._mention(name, _count_of(words, name, 1), words)))
+            return
+        for at in subjects if any(part.role == "all" for part in words) else subjects[-1:]:
+            base = parts[at].mention
+            assert base is not None
+            if base.count > 1 and len(words) > 1 and _count_of(words, base.name, 0) == 1:
+                parts[at:at] = [
+                    Phrase("subject", mention=self._mention(base.name, 1, words, base)),
+                    Phrase("break", "comma"),
+                ]
+                parts[at + 2] = replace(parts[at + 2], mention=replace(base, count=base.count - 1))
+            else:
+                count = _count_of(words, base.name, base.count)
+                parts[at] = replace(parts[at], mention=self._mention(base.name, count, words, base))
+
+    def _read_stranger(self, item: Item) -> None:
+        """Raise for words that are not of this world, and the noun after them; leave out poses."""
+        if item.role == "unknown" and self._is_pose(item):
+            self.result.omitted.append(item.text)
+            return
+        if item.role in ("neighbour", "unknown"):
+            words = [item, *self._nouns()]
+            raise NotUnderstood("unknown name", " ".join(part.text for part in words), names_like(words))
+        phrase = " ".join([item.text, *self._rest()] if item.word.value in _WITH_OBJECT else [item.text])
+        subjects = tuple(part.mention.name for part in self.result.parts if part.mention)
+        raise NotUnderstood(
+            "not shown" if item.role == "not shown" else "negation",
+            phrase,
+            subjects[-1:] or _names_in(self.items),
+        )
+
+    def _nouns(self) -> list[Item]:
+        """Return the nouns that come next, up to one of the world."""
+        nouns = []
+        for item in self.items[self.at :]:
+            if item.role not in _NOUNS:
+                break
+            nouns.append(item)
+            if item.role in ("name", "kind"):
+                break
+        return nouns
+
+    def _rest(self) -> list[str]:
+        """Return what the next words say of a word that is not shown: "a raincoat" after "wearing"."""
+        roles = (*_BEFORE_NOUN, *_NOUNS, "not shown")
+        return [item.text for item in takewhile(lambda item: item.role in roles, self.items[self.at :])]
+
+
+def _names_in(items: Sequence[Item]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(item.word.value for item in items if item.role in ("name", "kind")))[:3]
+
+
+def _is_another(words: Sequence[Item]) -> bool:
+    """Return whether words name a thing like the one before: "a red one"; not "big one"."""
+    has_article = any(part.role == "article" for part in words)
+    return has_article and any(part.role == "copy" or part.text.lower() == "one" for part in words)
+
+
+def _count_of(words: Sequence[Item], name: str, default: int) -> int:
+    """Return the count that some words state, 1 to 3; "some" grapes are one bunch."""
+    for part in words:
+        if part.role == "number":
+            if part.word.value == MANY:
+                raise NotUnderstood("too many of one", part.text, (name,))
+            return (1 if is_plural(name) else 3) if part.word.value == SOME else int(part.word.value)
+    return default
+
+
+def _has_colour(name: str, colour: str) -> bool:
+    """Return whether a species has a colour on one of its main parts."""
+    species = BY_NAME[name]
+    return colour in {
+        _SAME_COLOUR.get(look, look) for look in (species.looks[part] for part in MAIN_PARTS[species.kind])
+    }
+
+
+def _settle(name: str, value: str, fields: dict[str, str], text: str) -> str:
+    """Return the value of a field that has one already, if they go together: snow falls over a place."""
+    before = fields.get(name, "")
+    if before in ("", value) or name != "background":
+        return value
+    places = {before, value}
+    if "sky" in places:
+        return (places - {"sky"}).pop()
+    if "snow" in places:
+        fields.setdefault("weather", "snowfall")
+        return (places - {"snow"}).pop()
+    for place, details in DETAILS.items():
+        if place in places and places - {place} <= set(details):
+            return place
+    raise NotUnderstood("places", f"{before} and {value}", (before, value))
