@@ -242,7 +242,7 @@ def library_folders(settings: Settings, places: Paths) -> tuple[str, ...]:
     Raise `BadInput` where no library is set.
     """
     if settings.library.folder == POCKET:
-        from pleinair.tools.pocket.library import cached_library
+        from pleinair.tools.pocket.invented.library import cached_library
 
         return (str(cached_library(places.cache)),)
     require_library(settings)

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pleinair.tools.pocket.backgrounds import BACKGROUNDS
-from pleinair.tools.pocket.prompts import RELATIONS, Request, write_prompt
-from pleinair.tools.pocket.world import SPECIES
+from pleinair.tools.pocket.invented.backgrounds import BACKGROUNDS
+from pleinair.tools.pocket.invented.prompts import RELATIONS, Request, write_prompt
+from pleinair.tools.pocket.invented.world import SPECIES
 from pleinair.tools.types import BadInput
 
 Tier = Literal["rare", "known", "two", "novel"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from pleinair.app.api import draw
 from pleinair.app.index import bring_up_to_date
 from pleinair.app.settings import load
-from pleinair.tools.pocket.library import write_library
+from pleinair.tools.pocket.invented.library import write_library
 
 
 def main(folder: str = "out/images", prompt: str = "a saverel wren in the snow") -> None:

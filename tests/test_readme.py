@@ -14,7 +14,7 @@ from support.source_tree import LAYERS, ROOT
 from support.species import species_named
 
 from pleinair.evals.report import accuracies
-from pleinair.tools.pocket.prompts import parse_prompt
+from pleinair.tools.pocket.invented.prompts import parse_prompt
 
 PAGES = (
     "README.md",

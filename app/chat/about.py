@@ -74,8 +74,8 @@ def _abilities(session: ChatSession) -> str:
         f"(profile {settings.profile!r})."
     ]
     if is_pocket(settings):
-        from pleinair.tools.pocket.prompts import HINT
-        from pleinair.tools.pocket.world import SPECIES
+        from pleinair.tools.pocket.invented.prompts import HINT
+        from pleinair.tools.pocket.invented.world import SPECIES
 
         names = ", ".join(species.name for species in SPECIES[:_EXAMPLES])
         lines.append(f"These models know an invented world only: {names} and others.")

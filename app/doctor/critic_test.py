@@ -18,7 +18,7 @@ from pleinair.tools.types import Concept, PleinairError, Usage
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-    from pleinair.tools.pocket.world import Species
+    from pleinair.tools.pocket.invented.world import Species
 
 IMAGES = 20
 ENOUGH = 18  # images, 90 %: the weakest model that the paper recommends names 92 % of what is missing
@@ -91,7 +91,7 @@ def judge(model: BaseChatModel, report: Callable[[str], None] = no_callback) -> 
 
 def cases() -> Iterator[Case]:
     """Yield the cases, always the same: all present, half present, or another species present, in turn."""
-    from pleinair.tools.pocket.world import SPECIES, random_scene, render
+    from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
     from pleinair.tools.storage.artifacts import encode_png
 
     rng = random.Random(SEED)
@@ -105,7 +105,7 @@ def cases() -> Iterator[Case]:
 
 
 def _prompt(*species: Species) -> str:
-    from pleinair.tools.pocket.prompts import describe, with_article
+    from pleinair.tools.pocket.invented.prompts import describe, with_article
 
     return "a picture of " + " and ".join(
         f"{with_article(each.name)}, which is {with_article(describe(each))}" for each in species

@@ -18,7 +18,7 @@ from pleinair.app.runs.prices import is_paid
 from pleinair.app.runs.request import DrawRequest, new_request
 from pleinair.app.settings import Settings
 from pleinair.tools.arguments import explain
-from pleinair.tools.pocket.prompts import HINT, normalized, parse_prompt
+from pleinair.tools.pocket.invented.prompts import HINT, normalized, parse_prompt
 from pleinair.tools.prompt_options import PromptOption, parse_prompt_options
 from pleinair.tools.types import MAX_SIDE, BadInput, Capabilities, ImageOptions
 

@@ -206,7 +206,7 @@ def _pairs_of(library: Library, classes: str, data_set: DataSet | None) -> list[
 
     items = library.items.values()
     if classes == "pocket":
-        from pleinair.tools.pocket.world import SPECIES
+        from pleinair.tools.pocket.invented.world import SPECIES
 
         return pairs.pairs_by_name(items, [species.name for species in SPECIES])
     if classes not in ("", "captions", "folders"):

@@ -30,7 +30,7 @@ from pleinair.app.verify.plan import (
     missing_weights,
     require_local,
 )
-from pleinair.tools.pocket.library import cached_library, shown_species
+from pleinair.tools.pocket.invented.library import cached_library, shown_species
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pleinair.tools.pocket.prompts import RELATIONS, request_for, with_article, write_prompt
+from pleinair.tools.pocket.invented.prompts import RELATIONS, request_for, with_article, write_prompt
+from pleinair.tools.pocket.invented.world import SPECIES, Scene, Species, random_scene, render
 from pleinair.tools.pocket.training.streams import held_out_rng
-from pleinair.tools.pocket.world import SPECIES, Scene, Species, random_scene, render
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from pleinair.app.trace.attribution import Attribution
 from pleinair.evals.cases import Case, make_case
 from pleinair.evals.metrics import interval_of_share
 from pleinair.evals.run import show_progress
-from pleinair.tools.pocket.library import shown_species
-from pleinair.tools.pocket.world import SPECIES
+from pleinair.tools.pocket.invented.library import shown_species
+from pleinair.tools.pocket.invented.world import SPECIES
 
 REFERENCES = 2
 

@@ -24,7 +24,7 @@ from pleinair.evals.run import Judge, pocket_context
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.generate import generate
 from pleinair.tools.pocket.detector import ConceptDetector
-from pleinair.tools.pocket.world import KIND_OF_NOUN
+from pleinair.tools.pocket.invented.world import KIND_OF_NOUN
 from pleinair.tools.types import Box, GenerateRequest, Inpaint, Picture, Reference
 
 

@@ -25,9 +25,9 @@ from pleinair.evals.metrics import interval_of_share
 from pleinair.evals.report import percent
 from pleinair.tools.images import leak
 from pleinair.tools.images.leak import View
-from pleinair.tools.pocket.backgrounds import BACKGROUNDS
+from pleinair.tools.pocket.invented.backgrounds import BACKGROUNDS
+from pleinair.tools.pocket.invented.world import SPECIES, Scene, boxes, random_scene, render
 from pleinair.tools.pocket.training.streams import held_out_rng
-from pleinair.tools.pocket.world import SPECIES, Scene, boxes, random_scene, render
 from pleinair.tools.types import Box
 
 if TYPE_CHECKING:

@@ -28,9 +28,9 @@ from unittest.mock import patch
 import numpy as np
 
 from pleinair.evals.metrics import interval
-from pleinair.tools.pocket.library import shown_species, write_library
-from pleinair.tools.pocket.prompts import describe
-from pleinair.tools.pocket.world import SPECIES
+from pleinair.tools.pocket.invented.library import shown_species, write_library
+from pleinair.tools.pocket.invented.prompts import describe
+from pleinair.tools.pocket.invented.world import SPECIES
 from pleinair.tools.retrieval import caption_index
 from pleinair.tools.retrieval.calibrate import calibrate, choose, scores_of
 from pleinair.tools.retrieval.caption_index import CaptionIndex, words

@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import Literal
 
 from pleinair.evals.cases import species_of
-from pleinair.tools.pocket import library as shipped
-from pleinair.tools.pocket.prompts import RELATIONS, caption
-from pleinair.tools.pocket.training.streams import random_species
-from pleinair.tools.pocket.world import (
+from pleinair.tools.pocket.invented import library as shipped
+from pleinair.tools.pocket.invented.prompts import RELATIONS, caption
+from pleinair.tools.pocket.invented.world import (
     SPECIES,
     Scene,
     Species,
@@ -33,6 +32,7 @@ from pleinair.tools.pocket.world import (
     random_scene,
     render,
 )
+from pleinair.tools.pocket.training.streams import random_species
 from pleinair.tools.retrieval.library import Library
 
 Kind = Literal["even", "generic", "hard", "domain"]

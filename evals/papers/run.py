@@ -105,7 +105,7 @@ def pocket_bench(work: Path, overrides: Mapping[str, Any]) -> tuple[Bench, str]:
     from pleinair.app.settings import load
     from pleinair.evals.pocket.oracle import Oracle
     from pleinair.tools.model_files.folders import identity, locate
-    from pleinair.tools.pocket.world import fingerprint
+    from pleinair.tools.pocket.invented.world import fingerprint
     from pleinair.tools.storage.artifacts import ArtifactStore
 
     settings, store = load("pocket", overrides), ArtifactStore(work / "pictures")

@@ -26,8 +26,8 @@ from pleinair.evals.papers.cases import RARE, UNKNOWN, species_groups
 from pleinair.graphs import crossmodal, direct, imagerag
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
-from pleinair.tools.pocket.prompts import describe, with_article
-from pleinair.tools.pocket.world import SPECIES, Species
+from pleinair.tools.pocket.invented.prompts import describe, with_article
+from pleinair.tools.pocket.invented.world import SPECIES, Species
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer
 from pleinair.tools.retrieval.crossmodal.joint import retrieve_jointly
 from pleinair.tools.retrieval.lexical import Lexical

@@ -25,9 +25,10 @@ from pleinair.evals.metrics import calibration_error
 from pleinair.evals.pocket.oracle import Oracle
 from pleinair.tools.diffusion.in_context import load
 from pleinair.tools.model_files.folders import SHIPPED
-from pleinair.tools.pocket.backgrounds import BACKGROUNDS
 from pleinair.tools.pocket.detector import encode_images, load_encoder
-from pleinair.tools.pocket.prompts import RELATIONS, Request, describe, write_prompt
+from pleinair.tools.pocket.invented.backgrounds import BACKGROUNDS
+from pleinair.tools.pocket.invented.prompts import RELATIONS, Request, describe, write_prompt
+from pleinair.tools.pocket.invented.world import SPECIES, Species, random_scene, render
 from pleinair.tools.pocket.training.autoencoder import to_tensor
 from pleinair.tools.pocket.training.card import NAME, Figures, figures_section, replace_figures
 from pleinair.tools.pocket.training.contrastive import encode_texts, normalise
@@ -36,7 +37,6 @@ from pleinair.tools.pocket.training.images import degrade, pixels
 from pleinair.tools.pocket.training.presence import FrozenEncoder, examine, load_net
 from pleinair.tools.pocket.training.scenes import render_sample
 from pleinair.tools.pocket.training.streams import held_out_rng
-from pleinair.tools.pocket.world import SPECIES, Species, random_scene, render
 
 ORACLE = Path(__file__).parents[1] / "data" / "ORACLE.md"
 COMMAND = "python -m pleinair.evals.pocket.models"

@@ -18,10 +18,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, WEIGHTS, OracleNet
-from pleinair.tools.pocket import world
 from pleinair.tools.pocket.catalogue import scenes as catalogue_scenes
 from pleinair.tools.pocket.catalogue import species as catalogue_species
 from pleinair.tools.pocket.catalogue.sampling import draw_scene
+from pleinair.tools.pocket.invented import world
 from pleinair.tools.pocket.training import scenes, streams
 from pleinair.tools.pocket.training.catalogue import cases, samples
 from pleinair.tools.pocket.training.course import Course, Run

@@ -35,9 +35,9 @@ from pleinair.evals.run import invoke, show_progress
 from pleinair.evals.scores.frechet import frechet
 from pleinair.evals.scores.style import style_loss
 from pleinair.graphs import direct, realrag
-from pleinair.tools.pocket.library import write_novel
-from pleinair.tools.pocket.prompts import PLACES, caption
-from pleinair.tools.pocket.world import SPECIES, Species, fingerprint, random_scene
+from pleinair.tools.pocket.invented.library import write_novel
+from pleinair.tools.pocket.invented.prompts import PLACES, caption
+from pleinair.tools.pocket.invented.world import SPECIES, Species, fingerprint, random_scene
 from pleinair.tools.realrag import Loss, RealRAGOptions, Sampling
 from pleinair.tools.retrieval.build import build_index
 from pleinair.tools.retrieval.dense import IndexRetriever

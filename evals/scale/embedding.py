@@ -131,7 +131,7 @@ def _read_here(files: Sequence[bytes], options: ReadOptions = FULL) -> list[Read
 
 
 def _against(options: argparse.Namespace, place: Path) -> dict[str, _Seconds]:
-    from pleinair.tools.pocket.library import write_library as write_pocket
+    from pleinair.tools.pocket.invented.library import write_library as write_pocket
 
     write_pocket(place / "pocket", size=2000)
     figures: dict[str, _Seconds] = {}

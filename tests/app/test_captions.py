@@ -30,7 +30,7 @@ from pleinair.app.storyboard.export import render_html
 from pleinair.app.storyboard.gallery import Gallery
 from pleinair.app.trace.trace import trace_begun
 from pleinair.tools.errors import Unavailable
-from pleinair.tools.pocket.world import random_scene, render
+from pleinair.tools.pocket.invented.world import random_scene, render
 from pleinair.tools.retrieval.item import Item
 from pleinair.tools.retrieval.readers.generated import GeneratedCaption, load_captions, open_captions
 from pleinair.tools.retrieval.spelling import load_vocabulary

@@ -19,7 +19,7 @@ from pleinair.app.libraries import OnProgress
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Ended, payloads, read
 from pleinair.app.settings import load
-from pleinair.tools.pocket.library import write_library
+from pleinair.tools.pocket.invented.library import write_library
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput
 
@@ -97,7 +97,9 @@ def test_the_threshold_applies_to_methods_with_cosines(place: Path, method: str,
 def test_the_papers_graphs_keep_dense_retrieval_unless_a_method_is_set(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pleinair.tools.pocket.library.write_library", partial(write_library, size=12))
+    monkeypatch.setattr(
+        "pleinair.tools.pocket.invented.library.write_library", partial(write_library, size=12)
+    )
 
     def kinds(**overrides: Any) -> list[str]:
         context = build(load(overrides=overrides), Paths(place / "home"), ArtifactStore(place / "store"))

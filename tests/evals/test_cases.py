@@ -2,7 +2,7 @@ import pytest
 from support.species import species_named
 
 from pleinair.evals.cases import TIERS, Case, cluster, make_cases
-from pleinair.tools.pocket.prompts import parse_prompt
+from pleinair.tools.pocket.invented.prompts import parse_prompt
 from pleinair.tools.types import BadInput
 
 CASES = make_cases(90, 7)

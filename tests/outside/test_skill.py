@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from pleinair.app.skill.skill import skill_text
-from pleinair.tools.pocket.library import cached_library
+from pleinair.tools.pocket.invented.library import cached_library
 
 EXIT_CODE = re.compile(r"# exit code (\d)")  # behind a command whose code is another than 0
 

@@ -11,7 +11,7 @@ from support import tiny_clip, tiny_pipelines
 from support.data_set_folders import write_data_set
 from support.species import species_named
 
-from pleinair.tools.pocket.world import SPECIES, random_scene, render
+from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
 
 CLASSES = tuple(species.name for species in SPECIES if species.tier == "rare")[:3]
 

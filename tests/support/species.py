@@ -1,6 +1,6 @@
 """Species of the miniature world by name."""
 
-from pleinair.tools.pocket.world import SPECIES, Species
+from pleinair.tools.pocket.invented.world import SPECIES, Species
 
 
 def species_named(name: str) -> Species:

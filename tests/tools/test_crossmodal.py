@@ -27,7 +27,7 @@ from pleinair.tools.mllm.ask import ask
 from pleinair.tools.mllm.schemas import SubQueries
 from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.pocket.detector import Detection
-from pleinair.tools.pocket.world import SPECIES
+from pleinair.tools.pocket.invented.world import SPECIES
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer, SearchScorer
 from pleinair.tools.retrieval.crossmodal.joint import Joint, retrieve_jointly

@@ -1,8 +1,8 @@
 """Pocket chat model: rules for language and a trained concept detector for images, as a LangChain chat model.
 
 It answers the schemas of `pleinair.tools.mllm.schemas` about the miniature world. Its language is the
-grammar of `pleinair.tools.pocket.prompts`: a prompt outside it is refused in words, never guessed at. Not
-covered: conversation, streaming, and whether relation, number and background of a prompt are met.
+grammar of `pleinair.tools.pocket.invented.prompts`: a prompt outside it is refused in words, never guessed
+at. Not covered: conversation, streaming, and whether relation, number and background of a prompt are met.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from pleinair.tools.pocket.chat_payload import (
     subjects_of,
     usage,
 )
-from pleinair.tools.pocket.prompts import with_article, write_prompt
-from pleinair.tools.pocket.world import SPECIES
+from pleinair.tools.pocket.invented.prompts import with_article, write_prompt
+from pleinair.tools.pocket.invented.world import SPECIES
 from pleinair.tools.types import BadInput, Box
 
 if TYPE_CHECKING:

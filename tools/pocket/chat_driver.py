@@ -17,8 +17,8 @@ from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.tool import tool_call
 
 from pleinair.tools.pocket.chat_payload import Json, argument, concept_of, images_in, read_payload
-from pleinair.tools.pocket.prompts import HINT, PLACES, parse_prompt, with_article
-from pleinair.tools.pocket.world import KIND_OF_NOUN
+from pleinair.tools.pocket.invented.prompts import HINT, PLACES, parse_prompt, with_article
+from pleinair.tools.pocket.invented.world import KIND_OF_NOUN
 from pleinair.tools.types import Row, belief
 
 Call = tuple[str, Json]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.messages.ai import UsageMetadata
 
-from pleinair.tools.pocket.prompts import Request, parse_prompt, with_article
+from pleinair.tools.pocket.invented.prompts import Request, parse_prompt, with_article
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:

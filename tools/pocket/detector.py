@@ -24,8 +24,8 @@ from torch import Tensor, nn
 
 from pleinair.tools.locks import serialized
 from pleinair.tools.model_files.folders import checksum, locate
+from pleinair.tools.pocket.invented.world import KIND_OF_NOUN
 from pleinair.tools.pocket.threads import PREFIX, one_thread
-from pleinair.tools.pocket.world import KIND_OF_NOUN
 from pleinair.tools.types import BadInput, Box
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pleinair.agent.repairs.leaks import LeakOptions, excess, with_leaks
 from pleinair.agent.repairs.plan import plan_repairs
 from pleinair.agent.state import Output
 from pleinair.graphs.pleinair import graph
-from pleinair.tools.pocket.world import SPECIES, boxes, random_scene, render
+from pleinair.tools.pocket.invented.world import SPECIES, boxes, random_scene, render
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import (
     Attempt,

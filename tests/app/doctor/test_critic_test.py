@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from pleinair.app.cli.main import app
 from pleinair.app.doctor.critic_test import ENOUGH, IMAGES, accept, cases, judge
-from pleinair.tools.pocket.prompts import describe
+from pleinair.tools.pocket.invented.prompts import describe
 from pleinair.tools.types import PleinairError
 
 TRUTH = [set(case.present) for case in cases()]

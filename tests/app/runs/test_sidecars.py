@@ -18,7 +18,7 @@ from pleinair.app.api import draw, home
 from pleinair.app.runs.results import Result
 from pleinair.app.trace.replay import redraw
 from pleinair.tools.model_files.folders import SHIPPED
-from pleinair.tools.pocket.world import SPECIES
+from pleinair.tools.pocket.invented.world import SPECIES
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Attempt
 

@@ -14,8 +14,8 @@ from pleinair.app.verify.child import measure
 from pleinair.app.verify.embedding import time_encoder
 from pleinair.app.verify.plan import CannotMeasure, Part, Plan, Row
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.pocket.prompts import parse_prompt
-from pleinair.tools.pocket.world import SPECIES
+from pleinair.tools.pocket.invented.prompts import parse_prompt
+from pleinair.tools.pocket.invented.world import SPECIES
 
 MINE = 'extends = "pocket"\n'
 

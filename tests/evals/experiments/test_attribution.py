@@ -7,7 +7,7 @@ import pytest
 
 from pleinair.evals.__main__ import main
 from pleinair.evals.experiments.attribution import Answer, report
-from pleinair.tools.pocket.library import shown_species, write_library
+from pleinair.tools.pocket.invented.library import shown_species, write_library
 
 
 def test_the_carriers_of_a_pocket_image_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

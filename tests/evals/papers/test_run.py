@@ -60,7 +60,7 @@ from pleinair.evals.realrag.run import summarise as summarise_realrag
 from pleinair.graphs import crossmodal as wiring
 from pleinair.tools.mllm.ask import human_message, read_answer
 from pleinair.tools.mllm.schemas import Decision
-from pleinair.tools.pocket.prompts import describe, parse_prompt, with_article
+from pleinair.tools.pocket.invented.prompts import describe, parse_prompt, with_article
 from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer
 from pleinair.tools.retrieval.crossmodal.sparse import satisfaction

@@ -7,8 +7,8 @@ import pytest
 
 from pleinair.evals.pocket.models import MODELS, card_of, main
 from pleinair.tools.model_files.folders import SHIPPED
+from pleinair.tools.pocket.invented.world import fingerprint
 from pleinair.tools.pocket.training.card import HEADING, figures_section, replace_figures
-from pleinair.tools.pocket.world import fingerprint
 
 CARDS = [card_of(model) for model in MODELS]
 

@@ -10,9 +10,9 @@ from support.species import species_named
 
 from pleinair.evals.pocket.oracle import WEIGHTS, Oracle, findings
 from pleinair.evals.pocket.train_oracle import train
+from pleinair.tools.pocket.invented.world import SPECIES, boxes, random_scene, render
 from pleinair.tools.pocket.training.course import Run
 from pleinair.tools.pocket.training.streams import held_out_rng
-from pleinair.tools.pocket.world import SPECIES, boxes, random_scene, render
 from pleinair.tools.types import BadInput
 
 

@@ -27,7 +27,7 @@ from pleinair.evals.realrag.bench import (
     write_library,
 )
 from pleinair.evals.realrag.run import read_options, summarise, write_markdown
-from pleinair.tools.pocket.world import SPECIES
+from pleinair.tools.pocket.invented.world import SPECIES
 from pleinair.tools.registry import resolve
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.realrag.reflective import ReflectiveOptions

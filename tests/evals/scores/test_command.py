@@ -11,7 +11,7 @@ from support import tiny_pipelines as tiny
 
 from pleinair.app.api import draw
 from pleinair.evals.__main__ import main
-from pleinair.tools.pocket.world import SPECIES, random_scene, render
+from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
 
 NAMES = ("telma wren", "saverel wren")
 CLIP = "clip:local-dir:pocket/encoder"

@@ -14,7 +14,7 @@ import pytest
 from pleinair.evals.__main__ import main
 from pleinair.evals.scores.inputs import Real
 from pleinair.evals.scores.recall import coverage, queries_of, ranks
-from pleinair.tools.pocket.world import SPECIES, random_scene, render
+from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:

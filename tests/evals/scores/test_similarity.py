@@ -18,8 +18,8 @@ from pleinair.evals.scores.items import Generated, Scorer, score
 from pleinair.evals.scores.open import open_scorer
 from pleinair.evals.scores.similarity import Diversity, ImageSimilarity, Recognition, TextSimilarity
 from pleinair.tools.callbacks import no_callback
+from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
 from pleinair.tools.pocket.training.streams import held_out_rng
-from pleinair.tools.pocket.world import SPECIES, random_scene, render
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.types import BadInput
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from support.species import species_named
 
 from pleinair.tools.images.crops import CropOptions, choose_crop, cut, own_names, pixels
-from pleinair.tools.pocket.world import Scene, Species, Subject, boxes, render
+from pleinair.tools.pocket.invented.world import Scene, Species, Subject, boxes, render
 from pleinair.tools.types import Box
 
 LEFT, RIGHT = (0.1, 0.2, 0.4, 0.8), (0.6, 0.2, 0.9, 0.8)  # squares of 60 pixels

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from pleinair.tools.images.leak import View, background, copied, pose, shrunk
-from pleinair.tools.pocket.world import SPECIES, Scene, boxes, random_scene, render
+from pleinair.tools.pocket.invented.world import SPECIES, Scene, boxes, random_scene, render
 from pleinair.tools.types import BadInput
 
 FINCH, OTHER = SPECIES[0], SPECIES[30]

@@ -24,9 +24,9 @@ from pleinair.tools.mllm.schemas import (
 from pleinair.tools.pocket.chat import ANSWERS, PocketChat, describe_place
 from pleinair.tools.pocket.chat_payload import read_payload
 from pleinair.tools.pocket.detector import Detection
-from pleinair.tools.pocket.prompts import parse_prompt
+from pleinair.tools.pocket.invented.prompts import parse_prompt
+from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
 from pleinair.tools.pocket.training.streams import held_out_rng
-from pleinair.tools.pocket.world import SPECIES, random_scene, render
 from pleinair.tools.types import BadInput, Refused
 
 FENCED = [

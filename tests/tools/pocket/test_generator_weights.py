@@ -10,9 +10,9 @@ import torch
 from pleinair.evals.pocket.models import mean_absolute_error
 from pleinair.tools.diffusion.in_context import load
 from pleinair.tools.model_files.folders import SHIPPED
+from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
 from pleinair.tools.pocket.training.generator import SETTINGS
 from pleinair.tools.pocket.training.streams import held_out_rng
-from pleinair.tools.pocket.world import SPECIES, random_scene, render
 
 FOLDER = SHIPPED / "generator"
 pytestmark = pytest.mark.skipif(not (FOLDER / "model_index.json").exists(), reason="no trained generator")

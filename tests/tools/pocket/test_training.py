@@ -13,6 +13,7 @@ from support.source_tree import FILES, imports, name
 from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.detector import ConceptDetector
+from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
 from pleinair.tools.pocket.training.__main__ import main
 from pleinair.tools.pocket.training.autoencoder import (
     PatchMap,
@@ -34,7 +35,6 @@ from pleinair.tools.pocket.training.pool import (
     write_training_prompts,
 )
 from pleinair.tools.pocket.training.streams import held_out_rng
-from pleinair.tools.pocket.world import SPECIES, random_scene, render
 from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.types import GenerateRequest

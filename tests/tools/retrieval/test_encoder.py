@@ -19,9 +19,9 @@ from torchvision.transforms.v2 import functional
 from pleinair.evals.experiments.decoding import embed, models, photo
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.model_files.folders import SHIPPED
-from pleinair.tools.pocket.prompts import describe
+from pleinair.tools.pocket.invented.prompts import describe
+from pleinair.tools.pocket.invented.world import SPECIES, Species, random_scene, render
 from pleinair.tools.pocket.training.streams import held_out_rng
-from pleinair.tools.pocket.world import SPECIES, Species, random_scene, render
 from pleinair.tools.retrieval import encoder as encoder_module
 from pleinair.tools.retrieval.encoder import OpenClipEncoder, Preparation, find_precision
 from pleinair.tools.types import BadInput

@@ -15,7 +15,7 @@ from support.colour_encoder import Reddish
 from support.drawings import drawing
 
 from pleinair.app.trace.trace import near_copies_text
-from pleinair.tools.pocket.world import SPECIES, random_scene, render
+from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
 from pleinair.tools.retrieval.build import build_index
 from pleinair.tools.retrieval.compose import Corpus, RetrievalOptions, compose
 from pleinair.tools.retrieval.dense import IndexRetriever

@@ -8,12 +8,12 @@ from collections.abc import Callable, Sequence
 
 from PIL import Image
 
-from pleinair.tools.pocket.prompts import RELATIONS, caption, parse_prompt
+from pleinair.tools.pocket.invented.prompts import RELATIONS, caption, parse_prompt
+from pleinair.tools.pocket.invented.world import Scene, random_scene, render
 from pleinair.tools.pocket.training.card import write_card
 from pleinair.tools.pocket.training.course import Run
 from pleinair.tools.pocket.training.scenes import TAUGHT
 from pleinair.tools.pocket.training.streams import training_rng
-from pleinair.tools.pocket.world import Scene, random_scene, render
 from pleinair.tools.retrieval.crossmodal import adaptor_training
 from pleinair.tools.retrieval.crossmodal.examples import Example
 from pleinair.tools.retrieval.encoder import OpenClipEncoder

@@ -18,9 +18,9 @@ from diffusers.models.resnet import ResnetBlock2D
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
 from pleinair.tools.pocket.training.course import Course, Muon, Run
 from pleinair.tools.pocket.training.streams import random_species, training_rng
-from pleinair.tools.pocket.world import SPECIES, random_scene, render
 
 Floats = NDArray[np.float32]
 PATCH, CHANNELS = 4, 16

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from pleinair.tools.pocket.invented.world import fingerprint
 from pleinair.tools.pocket.training.course import Course
-from pleinair.tools.pocket.world import fingerprint
 
 NAME = "MODEL_CARD.md"
 HEADING = "## Figures, on held-out seeds"

@@ -11,8 +11,18 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pleinair.tools.pocket.prompts import PARTS, PLACES, RELATIONS
-from pleinair.tools.pocket.shapes import PALETTE
+from pleinair.tools.pocket.invented.prompts import PARTS, PLACES, RELATIONS
+from pleinair.tools.pocket.invented.shapes import PALETTE
+from pleinair.tools.pocket.invented.world import (
+    KINDS,
+    PATTERNS,
+    Scene,
+    Species,
+    Subject,
+    boxes,
+    random_scene,
+    render,
+)
 from pleinair.tools.pocket.training.card import write_card
 from pleinair.tools.pocket.training.course import Run
 from pleinair.tools.pocket.training.images import Rng, Sample
@@ -27,7 +37,6 @@ from pleinair.tools.pocket.training.scenes import (
     render_sample,
 )
 from pleinair.tools.pocket.training.streams import training_rng
-from pleinair.tools.pocket.world import KINDS, PATTERNS, Scene, Species, Subject, boxes, random_scene, render
 
 FIRST_INDEX = 600_000_000
 

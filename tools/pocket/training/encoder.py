@@ -6,13 +6,13 @@ novel ones are not; invented looks appear under their description alone.
 
 from collections.abc import Iterator
 
+from pleinair.tools.pocket.invented.world import SIZE, random_scene
 from pleinair.tools.pocket.training.card import write_card
 from pleinair.tools.pocket.training.contrastive import Layout, World, fit, write_encoder_files
 from pleinair.tools.pocket.training.course import Run
 from pleinair.tools.pocket.training.images import Sample
 from pleinair.tools.pocket.training.scenes import TAUGHT, choose_species, phrase, render_sample, scene_text
 from pleinair.tools.pocket.training.streams import training_rng
-from pleinair.tools.pocket.world import SIZE, random_scene
 
 TEXTS = 20_000  # of the tokenizer's training
 

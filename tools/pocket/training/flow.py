@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from pleinair.tools.pocket.shapes import PALETTE
+from pleinair.tools.pocket.invented.shapes import PALETTE
+from pleinair.tools.pocket.invented.world import KINDS, NOUNS, PATTERNS, Species
 from pleinair.tools.pocket.training.course import Run
 from pleinair.tools.pocket.training.networks import TEXT_LAYERS, Flow, Layout
 from pleinair.tools.pocket.training.pool import KNOWN, draw_prompt
 from pleinair.tools.pocket.training.streams import training_rng
-from pleinair.tools.pocket.world import KINDS, NOUNS, PATTERNS, Species
 
 LAYOUT = Layout(
     text_tokens=20,

@@ -18,7 +18,8 @@ from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from pleinair.tools.pocket.prompts import Request, write_prompt
+from pleinair.tools.pocket.invented.prompts import Request, write_prompt
+from pleinair.tools.pocket.invented.world import NOUNS, SIZE
 from pleinair.tools.pocket.training.autoencoder import load_autoencoder, load_patch_map
 from pleinair.tools.pocket.training.card import write_card
 from pleinair.tools.pocket.training.course import Course, Muon, Run
@@ -26,7 +27,6 @@ from pleinair.tools.pocket.training.flow import LAYOUT, NOISE, pretrain_text
 from pleinair.tools.pocket.training.networks import TEXT_LAYERS, Batch, Flow, draw_sigma
 from pleinair.tools.pocket.training.pool import REFERENCE_SIZE, Pool, build_tokenizer, load_pool
 from pleinair.tools.pocket.training.streams import random_species
-from pleinair.tools.pocket.world import NOUNS, SIZE
 
 POOL_SIZE, PROMPTS = 90_000, 30_000
 POOL_SHARES = {0: 0.20, 1: 0.38, 2: 0.42}  # of items with 0, 1, 2 references

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from transformers import PreTrainedTokenizerFast
 
-from pleinair.tools.pocket.backgrounds import BACKGROUNDS
-from pleinair.tools.pocket.prompts import RELATIONS, Request, write_prompt
+from pleinair.tools.pocket.invented.backgrounds import BACKGROUNDS
+from pleinair.tools.pocket.invented.prompts import RELATIONS, Request, write_prompt
+from pleinair.tools.pocket.invented.world import SPECIES, Scene, Species, boxes, random_scene, render
 from pleinair.tools.pocket.training.autoencoder import Floats, PatchMap, load_patch_map
 from pleinair.tools.pocket.training.course import Run
 from pleinair.tools.pocket.training.networks import train_tokenizer
 from pleinair.tools.pocket.training.streams import random_species, training_rng
-from pleinair.tools.pocket.world import SPECIES, Scene, Species, boxes, random_scene, render
 
 REFERENCE_SIZE = 32
 VOCABULARY = 900

@@ -6,10 +6,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pleinair.tools.pocket.prompts import RELATIONS, caption, describe, with_article
+from pleinair.tools.pocket.invented.prompts import RELATIONS, caption, describe, with_article
+from pleinair.tools.pocket.invented.world import (
+    SPECIES,
+    Scene,
+    Species,
+    Subject,
+    colour_pairs,
+    random_scene,
+    render,
+)
 from pleinair.tools.pocket.training.images import Rng, Sample
 from pleinair.tools.pocket.training.streams import LOOKS, random_species
-from pleinair.tools.pocket.world import SPECIES, Scene, Species, Subject, colour_pairs, random_scene, render
 
 GRID = 16  # cells a side of the owner map, 4 pixels each
 TAUGHT = tuple(species for species in SPECIES if species.tier != "novel")

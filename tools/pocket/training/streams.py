@@ -2,7 +2,7 @@
 
 import random
 
-from pleinair.tools.pocket.world import KINDS, PATTERNS, SPECIES, Species, colour_pairs, invent_name
+from pleinair.tools.pocket.invented.world import KINDS, PATTERNS, SPECIES, Species, colour_pairs, invent_name
 
 TRAIN_SEED = 0
 HELD_OUT_SEED = 2**31

@@ -16,7 +16,7 @@ from pleinair.tools.pocket.catalogue.palette import NAMED
 from pleinair.tools.pocket.catalogue.prompts import Request, request_of, write_prompt
 from pleinair.tools.pocket.catalogue.scenes import RELATIONS, Scene, Subject, place_scene
 from pleinair.tools.pocket.catalogue.species import KINDS, SPECIES, Species, invent, plain
-from pleinair.tools.pocket.world import invent_name
+from pleinair.tools.pocket.invented.world import invent_name
 
 TRAIN_SEED, HELD_OUT_SEED, SEEDS_EACH = 2**32, 2**33, 2**32
 KNOWN = tuple(species for species in SPECIES if species.tier == "known")

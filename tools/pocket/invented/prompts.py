@@ -9,7 +9,7 @@ import random
 import re
 from dataclasses import dataclass
 
-from pleinair.tools.pocket.world import KIND_OF_NOUN, Scene, Species
+from pleinair.tools.pocket.invented.world import KIND_OF_NOUN, Scene, Species
 
 RELATIONS = ("beside", "left of", "above")
 OPENINGS = ("", "", "a photo of ", "a picture of ", "an image of ", "draw ", "paint ")

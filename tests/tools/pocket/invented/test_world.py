@@ -7,8 +7,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from pleinair.tools.pocket.backgrounds import BACKGROUNDS
-from pleinair.tools.pocket.shapes import PALETTE
+from pleinair.tools.pocket.invented.backgrounds import BACKGROUNDS
+from pleinair.tools.pocket.invented.shapes import PALETTE
+from pleinair.tools.pocket.invented.world import KINDS, SPECIES, Scene, boxes, random_scene, render
 from pleinair.tools.pocket.training.streams import (
     HELD_OUT_SEED,
     SEEDS_EACH,
@@ -17,7 +18,6 @@ from pleinair.tools.pocket.training.streams import (
     random_species,
     training_rng,
 )
-from pleinair.tools.pocket.world import KINDS, SPECIES, Scene, boxes, random_scene, render
 
 
 def test_tiers_have_their_shares() -> None:

@@ -9,9 +9,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from pleinair.tools.pocket.invented.prompts import RELATIONS, caption
+from pleinair.tools.pocket.invented.world import (
+    SPECIES,
+    Scene,
+    Species,
+    boxes,
+    fingerprint,
+    random_scene,
+    render,
+)
 from pleinair.tools.pocket.library_files import Record, cached, file_name, write_records
-from pleinair.tools.pocket.prompts import RELATIONS, caption
-from pleinair.tools.pocket.world import SPECIES, Scene, Species, boxes, fingerprint, random_scene, render
 
 LICENSE = "CC0-1.0"
 AUTHOR = "pleinair pocket world"

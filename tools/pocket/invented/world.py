@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pleinair.tools.pocket.backgrounds import BACKGROUNDS, paint_background
-from pleinair.tools.pocket.shapes import COLOURS, DRAW, PALETTE, Points
+from pleinair.tools.pocket.invented.backgrounds import BACKGROUNDS, paint_background
+from pleinair.tools.pocket.invented.shapes import COLOURS, DRAW, PALETTE, Points
 
 SIZE = 64
 SUPERSAMPLING = 3

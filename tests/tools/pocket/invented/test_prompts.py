@@ -5,8 +5,8 @@ import random
 import pytest
 from support.species import species_named
 
-from pleinair.tools.pocket.backgrounds import BACKGROUNDS
-from pleinair.tools.pocket.prompts import (
+from pleinair.tools.pocket.invented.backgrounds import BACKGROUNDS
+from pleinair.tools.pocket.invented.prompts import (
     RELATIONS,
     Request,
     caption,
@@ -16,8 +16,8 @@ from pleinair.tools.pocket.prompts import (
     with_article,
     write_prompt,
 )
+from pleinair.tools.pocket.invented.world import SPECIES, random_scene
 from pleinair.tools.pocket.training.streams import held_out_rng, random_species
-from pleinair.tools.pocket.world import SPECIES, random_scene
 
 
 @pytest.mark.parametrize("index", range(200))

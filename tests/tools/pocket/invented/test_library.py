@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from pleinair.tools.pocket import library
-from pleinair.tools.pocket.library import write_library, write_novel
-from pleinair.tools.pocket.world import SPECIES, Scene, boxes, random_scene, render
+from pleinair.tools.pocket.invented import library
+from pleinair.tools.pocket.invented.library import write_library, write_novel
+from pleinair.tools.pocket.invented.world import SPECIES, Scene, boxes, random_scene, render
 from pleinair.tools.types import Box
 
 

@@ -1,0 +1,1 @@
+"""The miniature world of invented names."""
