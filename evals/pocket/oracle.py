@@ -55,7 +55,7 @@ class OracleNet(nn.Module):
     background.
     """
 
-    def __init__(self, classes: int, width: int = 128) -> None:
+    def __init__(self, classes: int, width: int = 128, dilations: Sequence[int] = (1, 2, 1)) -> None:
         super().__init__()
         self.stem = nn.Sequential(
             nn.Conv2d(3, 32, 4, stride=2, padding=1),
@@ -68,7 +68,7 @@ class OracleNet(nn.Module):
             nn.BatchNorm2d(width),
             nn.ReLU(),
         )
-        self.body = nn.Sequential(_Block(width, 1), _Block(width, 2), _Block(width, 1))
+        self.body = nn.Sequential(*(_Block(width, dilation) for dilation in dilations))
         self.head = nn.Conv2d(width, (classes + 2) * 4, 1)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class Oracle:
             self.names: list[str] = json.loads(metadata["names"])
             self._side = int(metadata.get("side", SIDE))
             state = {key: file.get_tensor(key).float() for key in file.keys()}
-        self.net = OracleNet(len(self.names))
+        self.net = OracleNet(len(self.names), dilations=json.loads(metadata.get("dilations", "[1, 2, 1]")))
         self.net.load_state_dict(state)
         self.net.eval()
 

@@ -38,6 +38,7 @@ class World:
     names: Sequence[str]
     make: Callable[[int], Sample]  # render training sample `index`
     side: int  # pixels of its images
+    dilations: Sequence[int]  # of the oracle's blocks: its sight must reach across a subject
     weights: Path
     minutes: float
 
@@ -56,11 +57,12 @@ def _make_catalogue(index: int) -> Sample:
 
 
 WORLDS = {
-    "invented": World([s.name for s in world.SPECIES], _make_invented, world.SIZE, WEIGHTS, 8),
+    "invented": World([s.name for s in world.SPECIES], _make_invented, world.SIZE, (1, 2, 1), WEIGHTS, 8),
     "catalogue": World(
         [s.name for s in catalogue_species.SPECIES],
         _make_catalogue,
         catalogue_scenes.SIZE,
+        (1, 2, 4, 1),
         CATALOGUE_WEIGHTS,
         60,
     ),
@@ -82,7 +84,7 @@ def _targets(batch: Sequence[Sample], names: Sequence[str]) -> Tensor:
 def train(run: Run, world: World = WORLDS["invented"]) -> None:
     """Train the oracle and write its weights as half floats, with the species' names, to `run.out`."""
     torch.manual_seed(23)
-    net = OracleNet(len(world.names))
+    net = OracleNet(len(world.names), dilations=world.dilations)
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=0.02)
     course = Course(run, "oracle", net, [optimizer], _schedule, clip=math.inf)
     pool, rng = SamplePool(world.make, run.size(POOL, 12)), random.Random(11)
@@ -92,7 +94,8 @@ def train(run: Run, world: World = WORLDS["invented"]) -> None:
         logits = net(degrade(pixels(batch), noise))
         course.descend(torch.nn.functional.cross_entropy(logits, _targets(batch, world.names)))
     state = {key: value.half().contiguous() for key, value in net.state_dict().items()}
-    save_file(state, run.out, metadata={"names": json.dumps(world.names), "side": str(world.side)})
+    facts = {"names": world.names, "side": world.side, "dilations": world.dilations}
+    save_file(state, run.out, metadata={key: json.dumps(fact) for key, fact in facts.items()})
 
 
 def _schedule(progress: float, step: int) -> float:

@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pleinair.tools.pocket.detector import encode_images
-from pleinair.tools.pocket.training.course import Course, Muon, Run
+from pleinair.tools.pocket.training.course import Course, Run, muon_and_adam
 from pleinair.tools.pocket.training.images import Rng, Sample, SamplePool, degrade, pixels
 
 BACKGROUND = "background"  # the phrase of a patch that shows no subject
 BATCH, WARM_UP = 64, 60
-RATE, MUON_RATE = 1.5e-3, 0.02
 POOL, FRESH = 2500, 6  # samples in memory, and how many of them are exchanged at each step
 PREPROCESS: dict[str, Any] = {
     "mean": [0.5] * 3,
@@ -180,16 +179,6 @@ def _loss(model: nn.Module, tokenize: Any, images: Tensor, texts: Texts) -> Tens
     return contrastive + _dense_loss(scale * patches @ phrases.T, texts)
 
 
-def _optimizers(model: nn.Module) -> list[torch.optim.Optimizer]:
-    """Return Muon for the matrices of the transformers' blocks and AdamW for all other parameters."""
-    matrices: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        (matrices if "resblocks" in name and parameter.ndim == 2 else rest).append(parameter)
-    adam = torch.optim.AdamW(rest, lr=RATE, weight_decay=0.05, betas=(0.9, 0.98))
-    return [Muon(matrices, lr=MUON_RATE), adam]
-
-
 def fit(run: Run, world: World, folder: Path) -> Course:
     """Train the encoder whose tokenizer and configuration are in the folder, and write its weights there."""
     import open_clip
@@ -199,7 +188,7 @@ def fit(run: Run, world: World, folder: Path) -> Course:
     torch.set_num_threads(1)
     source = f"local-dir:{folder}"
     model, tokenize = open_clip.create_model(source, load_weights=False), open_clip.get_tokenizer(source)
-    course = Course(run, "encoder", model, _optimizers(model), warm_up_and_decay)
+    course = Course(run, "encoder", model, muon_and_adam(model, ("resblocks",)), warm_up_and_decay)
     pool, rng = SamplePool(world.make, run.size(POOL, 12)), random.Random(course.step + 5)
     noise = torch.Generator().manual_seed(course.step + 5)
     side = model.visual.grid_size[0]

@@ -184,3 +184,14 @@ class Muon(torch.optim.Optimizer):
         update = orthogonalise(torch.lerp(parameter.grad, buffer, momentum).flatten(1)).view_as(parameter)
         parameter.mul_(1 - lr * 0.01)
         parameter.add_(update, alpha=-lr * max(1, parameter.shape[0] ** 2 / parameter.numel()) ** 0.5)
+
+
+def muon_and_adam(model: nn.Module, modules: Sequence[str]) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices and kernels of the modules with these names, AdamW for all the rest."""
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        inside = parameter.ndim >= 2 and any(f".{module}." in f".{name}" for module in modules)
+        (matrices if inside else rest).append(parameter)
+    adam = torch.optim.AdamW(rest, lr=1.5e-3, weight_decay=0.05, betas=(0.9, 0.98))
+    return [Muon(matrices), adam]

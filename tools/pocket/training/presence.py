@@ -26,10 +26,11 @@ from pleinair.tools.pocket.training.contrastive import (
     patch_owners,
     warm_up_and_decay,
 )
-from pleinair.tools.pocket.training.course import Course, Run
+from pleinair.tools.pocket.training.course import Course, Run, muon_and_adam
 from pleinair.tools.pocket.training.images import Rng, Sample, degrade, pixels
 
-BATCH, RATE = 48, 1.5e-3
+BATCH = 48
+MATRICES = ("mix", "gather", "read", "details.net")  # modules whose matrices and kernels Muon steps
 POOL, CALIBRATION = 2500, 1500  # images
 PHRASES = 4  # for each image
 GRID = 8  # patches a side
@@ -232,8 +233,8 @@ def fit(run: Run, world: World, sizes: dict[str, Any]) -> Course:
     net, pool = DetectorNet(**sizes), run.size(POOL, 8)
     names = Names(world.names, encoder)
     model = nn.ModuleDict({"net": net, "names": names} if net.details else {"net": net})
-    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, weight_decay=0.05, betas=(0.9, 0.98))
-    course = Course(run, f"detector-{checked}", model, [optimizer], warm_up_and_decay)
+    optimizers = muon_and_adam(model, MATRICES)
+    course = Course(run, f"detector-{checked}", model, optimizers, warm_up_and_decay)
     rng, noise = random.Random(course.step + 7), torch.Generator().manual_seed(course.step + 7)
     start = 10 * course.step
     views = [world.make_view(world.rng(start + index)) for index in range(pool)]
