@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pleinair.evals.metrics import wilson_interval
-from pleinair.tools.pocket.catalogue.language import CONVERSE, read
+from pleinair.tools.pocket.catalogue.arrangement import CONVERSE
+from pleinair.tools.pocket.catalogue.language import read
 from pleinair.tools.pocket.catalogue.prompts import Mention, Request
 from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
 

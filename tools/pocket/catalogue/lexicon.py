@@ -98,6 +98,8 @@ _WORDS, _NEIGHBOURS = _read("words.toml"), _read("neighbours.toml")
 FOREIGN = frozenset(word for phrase in _WORDS["foreign"]["words"] for word in _key(phrase))
 _REAL = frozenset(_WORDS["real_words"]["words"])
 DETAILS: Mapping[str, list[str]] = _WORDS["place_details"]
+QUESTIONS: Mapping[str, list[str]] = _WORDS["questions"]
+CHANGES: Mapping[str, list[str]] = _WORDS["changes"]
 _FAMILIAR: Mapping[str, list[str]] = _WORDS["familiar"]
 
 
@@ -251,6 +253,11 @@ def corrected(word: str) -> str:
     near = [other for other in _CORRECTABLE if abs(len(other) - len(word)) <= reach and other[0] == word[0]]
     best = min(near, key=lambda other: _distance(word, other), default=word)
     return best if _distance(word, best) <= reach else word
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of a text in lower case, without accents and apostrophes, and its marks."""
+    return [token.key for token in _tokens(text)]
 
 
 def _tokens(text: str) -> Iterator[_Token]:

@@ -38,7 +38,7 @@ class Phrase:
     role: PhraseRole
     value: str = ""
     mention: Mention | None = None
-    definite: bool = False  # "the dog", which may be the one that was mentioned before
+    article: str = ""  # of a subject; "the dog" may be the one that was mentioned before
 
 
 @dataclass(slots=True)
@@ -51,15 +51,18 @@ class Phrases:
     narrowed: dict[str, str] = field(default_factory=dict)
 
 
-def read_phrases(items: Sequence[Item]) -> Phrases:
-    """Return the phrases of scanned items; raise NotUnderstood for what the world cannot draw."""
-    return _Reader(items).read()
+def read_phrases(items: Sequence[Item], subjects: Sequence[Mention] = ()) -> Phrases:
+    """Return the phrases of scanned items; raise NotUnderstood for what the world cannot draw.
+
+    `subjects` are those that an image has already: they come first, and "two of them" changes the last.
+    """
+    return _Reader(items, subjects).read()
 
 
 class _Reader:
-    def __init__(self, items: Sequence[Item]) -> None:
+    def __init__(self, items: Sequence[Item], subjects: Sequence[Mention] = ()) -> None:
         self.items = items
-        self.result = Phrases()
+        self.result = Phrases([Phrase("subject", mention=subject, article="the") for subject in subjects])
         self.before: list[Item] = []  # words before a noun that has not come yet
         self.at = 0
 
@@ -144,7 +147,8 @@ class _Reader:
         """Return whether a name such as "orange" is the colour of the noun after it, or before it."""
         after = self.items[at + 1] if at + 1 < len(self.items) else None
         if item.word.colour and not self.before and self._follows_subject():
-            return self.result.parts[-1].mention.name in KINDS  # type: ignore[union-attr]
+            subject = self.result.parts[-1].mention
+            return subject is not None and subject.name in KINDS
         if not item.word.colour or after is None or after.role not in ("kind", "size", "colour"):
             return False
         own_kind = BY_NAME[item.word.value].kind == after.word.value
@@ -161,9 +165,9 @@ class _Reader:
             self.at += 1
         if item.word.wider:
             self.result.narrowed[item.text] = name
-        definite = any(part.word.value == "the" for part in self.before)
+        article = next((part.word.value for part in self.before if part.role == "article"), "")
         mention = self._mention(name, self._count(name, item.word.plural), self.before)
-        self.result.parts.append(Phrase("subject", mention=mention, definite=definite))
+        self.result.parts.append(Phrase("subject", mention=mention, article=article))
         self.before = []
 
     def _count(self, name: str, in_plural: bool) -> int:

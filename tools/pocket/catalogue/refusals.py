@@ -77,5 +77,7 @@ _MESSAGES: Mapping[Kind, Callable[[str, tuple[str, ...]], str]] = {
     "relations": lambda phrase, nearest: (
         f'I cannot place "{phrase}"; two things can stand in a relation, a third one stands beside them'
     ),
-    "change": lambda phrase, nearest: f'I do not know how to change "{phrase}"',
+    "change": lambda phrase, nearest: (
+        f'I cannot see what "{phrase}" shall change; the image has {", ".join(nearest)}'
+    ),
 }

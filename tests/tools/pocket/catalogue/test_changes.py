@@ -1,0 +1,144 @@
+"""Tests of changes of a request in a chat."""
+
+from __future__ import annotations
+
+import pytest
+
+from pleinair.tools.pocket.catalogue.changes import Change, change
+from pleinair.tools.pocket.catalogue.language import read, write
+from pleinair.tools.pocket.catalogue.refusals import Kind, NotUnderstood
+
+
+def changed(before: str, text: str) -> str:
+    """Return the prompt of what a text makes of a prompt."""
+    return write(change(text, read(before).request).request)
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "after"),
+    [
+        # added
+        ("a hoopoe on a beach", "add a puffin on the left", "a puffin left of a hoopoe on a beach"),
+        ("a hoopoe", "and a dog", "a hoopoe and a dog"),
+        ("a hoopoe", "Could you also add a car under the bird?", "a car under a hoopoe"),
+        ("a hoopoe", "put a dog behind it", "a dog behind a hoopoe"),
+        ("a robin on a taxi", "add a crow", "a robin on a taxi and a crow"),
+        ("a dog", "add a red car and a crow", "a dog, a red car and a crow"),
+        ("a hoopoe", "add another hoopoe", "two hoopoes"),
+        ("two dogs", "one more dog", "three dogs"),
+        ("a hoopoe on a beach", "add some fog", "a hoopoe on a beach in fog"),
+        ("a hoopoe on a beach", "add snow", "a hoopoe on a beach in falling snow"),
+        # removed
+        ("a dog and a car", "without the car", "a dog"),
+        ("two dogs", "remove one of the dogs", "a dog"),
+        ("a dog and a car in rain", "remove the car and the rain", "a dog"),
+        ("a robin, a crow and a taxi", "take away the crow, please", "a robin and a taxi"),
+        ("a robin on a taxi and a crow", "remove the crow", "a robin on a taxi"),
+        ("a dog and a car and a crow", "only the dog and the crow", "a dog and a crow"),
+        ("a dog in the rain", "no rain", "a dog"),
+        ("a dog at night", "not at night", "a dog"),
+        # replaced
+        ("a pug and a car", "a husky instead of the pug", "a husky and a car"),
+        ("a pug and a car", "instead of the pug, a husky", "a husky and a car"),
+        ("a pug and a car", "a husky instead", "a husky and a car"),
+        ("a pug and a car", "replace the pug with a husky", "a husky and a car"),
+        ("a bird and a car", "make the bird a hoopoe", "a hoopoe and a car"),
+        ("a dog, a bird", "make the dog a husky and the bird a crow", "a husky and a crow"),
+        ("two small pugs", "turn them into huskies", "two small huskies"),
+        ("a hoopoe on a beach", "change the beach to a forest", "a hoopoe in a forest"),
+        # colours, counts, sizes
+        ("a dog and a car", "make the car blue", "a dog and a blue car"),
+        ("a car", "make it orange", "an orange car"),
+        ("a red car", "a green car instead", "a green car"),
+        ("a dog and a car", "the car should be red", "a dog and a red car"),
+        ("a dog", "two of them", "two dogs"),
+        ("a dog on a beach", "three dogs", "three dogs on a beach"),
+        ("two dogs", "just one dog", "a dog"),
+        ("a dog", "bigger", "a big dog"),
+        ("a small dog", "make it bigger", "a dog"),
+        ("a big dog and a car", "make the dog smaller", "a dog and a car"),
+        ("a dog and a car", "make them both small", "a small dog and a small car"),
+        ("a big dog", "normal size", "a dog"),
+        # relations
+        ("a dog left of a car", "swap them", "a car left of a dog"),
+        ("a dog left of a car", "move the dog to the right of the car", "a dog right of a car"),
+        ("a dog on a car", "put the car on the left", "a car left of a dog"),
+        ("a dog and a car", "I want the dog behind the car", "a dog behind a car"),
+        ("a robin, a crow and a taxi", "put the robin on the taxi", "a robin on a taxi and a crow"),
+        # places, lights, weathers
+        ("a dog on a beach", "now at night", "a dog on a beach at night"),
+        ("a dog on a beach", "in the snow", "a dog in the snow"),
+        ("a dog on a beach", "the same, but in a forest at sunset", "a dog in a forest at sunset"),
+        ("a dog", "make it snow", "a dog in falling snow"),
+        ("a dog at night", "make it day", "a dog"),
+        # several at once
+        ("a dog", "add a taxi and make it night", "a dog and a taxi at night"),
+        ("a dog and a car", "remove the car, add a taxi, and make it night", "a dog and a taxi at night"),
+        ("a dog", "three of them and in the snow", "three dogs in the snow"),
+    ],
+)
+def test_changes(before: str, text: str, after: str) -> None:
+    assert changed(before, text) == after
+
+
+def test_a_sunny_day_is_a_day_and_clear() -> None:
+    request = change("make it a sunny day", read("a dog at night in the rain").request).request
+    assert (request.light, request.weather) == ("day", "clear")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_new"),
+    [
+        ("a hoopoe in the snow", True),
+        ("please draw a peacock in a garden", True),
+        ("a dog on the left, a car on the right", True),
+        ("the taxi behind the tractor", True),
+        ("the dog behind the car", False),
+        ("in the snow", False),
+    ],
+)
+def test_a_prompt_that_names_things_is_a_new_request(text: str, is_new: bool) -> None:
+    before = read("a dog and a car on a beach").request
+    result = change(text, before)
+    assert result.is_new is is_new
+    if is_new:
+        assert result.request == read(text).request
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("again", {"again": True}),
+        ("another one, please", {"again": True}),
+        ("not that hoopoe", {"other_reference_of": ("hoopoe",)}),
+        ("not that bird", {"other_reference_of": ("hoopoe",)}),
+        ("not that one", {"other_reference_of": ("hoopoe", "dog")}),
+        ("the second was better", {"earlier": 2}),
+        ("go back", {"earlier": -1}),
+    ],
+)
+def test_what_only_the_caller_can_do_is_in_fields(text: str, expected: dict[str, object]) -> None:
+    before = read("a hoopoe and a dog").request
+    assert change(text, before) == Change(before, **expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "kind", "phrase"),
+    [
+        ("a hoopoe", "add an osprey", "unknown name", "osprey"),
+        ("a hoopoe", "make it wear a hat", "not shown", "wear a hat"),
+        ("a hoopoe", "make the hoopoe green", "colour", "green"),
+        ("a hoopoe", "make it green", "colour", "green"),
+        ("three dogs", "add a dog", "too many of one", "4 × dog"),
+        ("a robin, a crow and a taxi", "add a pug", "too many subjects", "robin, crow, taxi, pug"),
+        ("a dog and a car", "make it blue", "change", "it blue"),
+        ("a dog", "remove the taxi", "change", "taxi"),
+        ("a dog", "remove the dog", "no subject", "nothing but dog"),
+        ("a dog", "put it on the left", "relations", "it on the left"),
+        ("a dog", "foo bar", "unknown name", "foo bar"),
+    ],
+)
+def test_refusals(before: str, text: str, kind: Kind, phrase: str) -> None:
+    with pytest.raises(NotUnderstood) as refusal:
+        changed(before, text)
+    assert (refusal.value.kind, refusal.value.phrase) == (kind, phrase)
