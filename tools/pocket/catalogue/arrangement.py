@@ -249,4 +249,5 @@ def _agree(link: _Link, other: _Link) -> bool:
 
 
 def _counted(mention: Mention) -> str:
-    return mention.name if mention.count == 1 else f"{mention.count} × {mention.name}"
+    phrase = f"{mention.colour} {mention.name}".strip()
+    return phrase if mention.count == 1 else f"{mention.count} × {phrase}"

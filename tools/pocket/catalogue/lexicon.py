@@ -249,7 +249,7 @@ def corrected(word: str) -> str:
     """Return the word of the world that a misspelt word means; the word itself if there is none."""
     if word in VOCABULARY or word in _REAL or len(word) < 5:
         return word
-    reach = 1 if len(word) < 8 else 2
+    reach = 1 if len(word) < 9 else 2
     near = [other for other in _CORRECTABLE if abs(len(other) - len(word)) <= reach and other[0] == word[0]]
     best = min(near, key=lambda other: _distance(word, other), default=word)
     return best if _distance(word, best) <= reach else word
@@ -315,7 +315,7 @@ def names_like(items: Sequence[Item]) -> tuple[str, ...]:
     last = items[-1]
     ending = _ending_with(_key(last.text)[-1])
     named = [last.word.value] if last.role in ("name", "kind") else []
-    spelt = [] if listed else get_close_matches(" ".join(_key(last.text)), [*BY_NAME, *KINDS], 2, 0.7)
+    spelt = [] if listed else get_close_matches(" ".join(_key(last.text)), [*BY_NAME, *KINDS], 2, 0.75)
     related = [name for name in listed + ending if name in BY_NAME]
     kin = _FAMILIAR[BY_NAME[related[0]].kind] if related else ()
     return tuple(dict.fromkeys((*listed, *ending, *named, *spelt, *kin)))[:3]

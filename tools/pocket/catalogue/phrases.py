@@ -96,6 +96,8 @@ class _Reader:
     def _read_mark(self, item: Item) -> None:
         """Read a separator, a side or a pronoun; a pronoun counts after a relation only."""
         parts = self.result.parts
+        if item.role == "comma" and self._is_before_adjective():
+            return
         if item.role in ("comma", "colon", "joint"):
             self._close()
             parts.append(Phrase("break", item.word.value or item.role))
@@ -104,6 +106,12 @@ class _Reader:
             parts.append(Phrase("side", item.word.value))
         elif item.role == "pronoun" and parts and parts[-1].role == "relation" and not self.before:
             parts.append(Phrase("pronoun", item.word.value))
+
+    def _is_before_adjective(self) -> bool:
+        """Return whether a comma stands between adjectives: "a small, blue fish"."""
+        return any(part.role == "article" for part in self.before) and not any(
+            part.role == "copy" or part.text.lower() == "one" for part in self.before
+        )
 
     def _next_role(self) -> str:
         return self.items[self.at].role if self.at < len(self.items) else ""
@@ -132,9 +140,15 @@ class _Reader:
             self.result.parts.append(Phrase("relation", item.word.value))
         elif item.role == "companion":
             self.result.parts.append(Phrase("break", "with"))
-        elif noun is not None and noun.role in ("name", "kind") and not self._is_colour(noun, ahead):
+        elif noun is not None and self._is_inside(noun, ahead):
             phrase = " ".join(part.text for part in (item, *self.items[self.at : ahead + 1]))
             raise NotUnderstood("not shown", phrase, _names_in([noun]))
+
+    def _is_inside(self, noun: Item, at: int) -> bool:
+        """Return whether something is in a subject: "in a car", "a car with a dog in it"."""
+        subjects = sum(part.role == "subject" for part in self.result.parts)
+        is_subject = noun.role in ("name", "kind") and not self._is_colour(noun, at)
+        return is_subject or (noun.role == "pronoun" and at == self.at and subjects > 1)
 
     def _read_setting(self, item: Item) -> None:
         """Set fields of the request; words before it were about it, except before an adjective: "foggy"."""
@@ -145,7 +159,7 @@ class _Reader:
 
     def _is_colour(self, item: Item, at: int) -> bool:
         """Return whether a name such as "orange" is the colour of the noun after it, or before it."""
-        after = self.items[at + 1] if at + 1 < len(self.items) else None
+        after = next((other for other in self.items[at + 1 :] if other.role != "harmless"), None)
         if item.word.colour and not self.before and self._follows_subject():
             subject = self.result.parts[-1].mention
             return subject is not None and subject.name in KINDS
@@ -258,8 +272,10 @@ def _names_in(items: Sequence[Item]) -> tuple[str, ...]:
 
 def _is_another(words: Sequence[Item]) -> bool:
     """Return whether words name a thing like the one before: "a red one"; not "big one"."""
-    has_article = any(part.role == "article" for part in words)
-    return has_article and any(part.role == "copy" or part.text.lower() == "one" for part in words)
+    is_indefinite = any(
+        part.role == "article" and part.word.value in ("a", "an", "another") for part in words
+    )
+    return is_indefinite and any(part.role == "copy" or part.text.lower() == "one" for part in words)
 
 
 def _count_of(words: Sequence[Item], name: str, default: int) -> int:

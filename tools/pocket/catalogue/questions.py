@@ -36,10 +36,10 @@ def answer(text: str) -> str | None:
 def _abilities() -> str:
     kinds = ", ".join(kind.plural for kind in KINDS.values())
     return (
-        f"I draw {kinds}: {len(SPECIES)} of them by name, or plain ones in a colour. An image has up to three "
-        "things, of one or two things up to three each, small or big, beside, on or behind each other; and a "
-        'place, a light and a weather. Try "two puffins on a beach at sunset". Then change it: "make it night", '
-        '"add a dog on the left", "a hoopoe instead of the puffins".'
+        f"I draw {kinds}: {len(SPECIES)} of them by name, or plain ones in a colour. An image has up to "
+        "three things, of one or two things up to three each, small or big, beside, on or behind each other; "
+        'and a place, a light and a weather. Try "two puffins on a beach at sunset". Then change it: "make '
+        'it night", "add a dog on the left", "a hoopoe instead of the puffins".'
     )
 
 
