@@ -73,7 +73,6 @@ if TYPE_CHECKING:
 
 Watch = Callable[[str], AbstractContextManager[OnProgress]]  # progress bar for a title
 
-POCKET_MODELS = "pocket/"  # folders of the shipped models
 _DEVICE_LOCKS: defaultdict[str, DeviceLock] = defaultdict(DeviceLock)  # by name
 _CACHE_LOCK = Lock()  # two concurrent misses would build two backends for one table
 
@@ -178,11 +177,6 @@ def declared_capabilities(settings: Settings) -> Capabilities:
     """Return the generator's capabilities without loading it; one that declares none is built for them."""
     capabilities = declared("generator", settings.generator)
     return cast(Capabilities, capabilities) if capabilities else build_generator(settings).capabilities
-
-
-def is_pocket(settings: Settings) -> bool:
-    """Return whether the generator is the miniature one of this package."""
-    return str(settings.generator.arguments.get("folder", "")).startswith(POCKET_MODELS)
 
 
 def _check_retrieval(settings: Settings) -> None:

@@ -65,7 +65,7 @@ def _status(session: ChatSession) -> str:
 
 
 def _abilities(session: ChatSession) -> str:
-    from pleinair.app.engines import is_pocket
+    from pleinair.app.pocket import is_pocket, language_of
     from pleinair.app.settings import load
 
     settings = load(session.thread.profile, session.thread.overrides)
@@ -74,11 +74,9 @@ def _abilities(session: ChatSession) -> str:
         f"(profile {settings.profile!r})."
     ]
     if is_pocket(settings):
-        from pleinair.tools.pocket.invented.prompts import HINT
-        from pleinair.tools.pocket.invented.world import SPECIES
-
-        names = ", ".join(species.name for species in SPECIES[:_EXAMPLES])
-        lines.append(f"These models know an invented world only: {names} and others.")
-        lines.append(f"{HINT[2:].capitalize()}.")
+        language = language_of(settings)
+        names = ", ".join(language.names[:_EXAMPLES])
+        lines.append(f"These models know a miniature world only: {names} and others.")
+        lines.append(f"{language.abilities}.")
     lines.append('Then say what to change: "add a …", "remove the …", "bigger", undo. /help lists all.')
     return printable(" ".join(lines))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Literal
 
-from pleinair.app.engines import is_pocket
 from pleinair.app.libraries import index_folder
 from pleinair.app.parts import PROGRAM, has_own_retriever
+from pleinair.app.pocket import is_pocket
 from pleinair.app.settings import Settings, home_of
 from pleinair.tools import registry
 from pleinair.tools.arguments import validated

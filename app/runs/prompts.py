@@ -12,13 +12,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from pleinair.agent.state import MAX_PROMPT
-from pleinair.app.engines import declared_capabilities, is_pocket
+from pleinair.app.engines import declared_capabilities
+from pleinair.app.pocket import is_pocket, language_of
 from pleinair.app.runs.notes import notes_on
 from pleinair.app.runs.prices import is_paid
 from pleinair.app.runs.request import DrawRequest, new_request
 from pleinair.app.settings import Settings
 from pleinair.tools.arguments import explain
-from pleinair.tools.pocket.invented.prompts import HINT, normalized, parse_prompt
+from pleinair.tools.pocket.language import OutsideWorld
 from pleinair.tools.prompt_options import PromptOption, parse_prompt_options
 from pleinair.tools.types import MAX_SIDE, BadInput, Capabilities, ImageOptions
 
@@ -77,7 +78,7 @@ def request_from(
         if image := _image_options(options, capabilities, explicit):
             settings = settings.model_copy(update={"image": _checked(settings.image, image)})
     request = new_request(
-        prompt=normalized(text) if is_text and is_pocket(settings) else text,
+        prompt=language_of(settings).canonical(text) if is_text and is_pocket(settings) else text,
         settings=settings,
         seed=seed,
         num_images=1 if num_images is None else num_images,
@@ -215,14 +216,14 @@ def _checked(before: ImageOptions, image: dict[str, Any]) -> ImageOptions:
 
 
 def _check_grammar(request: DrawRequest) -> None:
-    """Raise `BadInput` for a prompt outside the grammar of the pocket chat model, before an image."""
+    """Raise `BadInput` for a prompt outside the language of the pocket chat model, before an image."""
     if request.settings.mllm.backend != "pocket" or request.graph not in READ_BY_GRAMMAR:
         return
     try:
-        parse_prompt(request.prompt)
-    except ValueError as error:
+        language_of(request.settings).concepts(request.prompt)
+    except OutsideWorld as error:
         raise BadInput(
-            f"prompt {request.prompt!r}: the pocket models cannot read it: {str(error).removesuffix(HINT)}",
-            f"{HINT[2:].capitalize()}. For anything else choose a real profile: --profile NAME.",
+            f"prompt {request.prompt!r}: {error}",
+            f"{error.remedy} For anything else choose a real profile: --profile NAME.".strip(),
             field="prompt",
         ) from error

@@ -10,8 +10,9 @@ from typing import Any, cast
 from starlette.datastructures import FormData
 
 from pleinair.app.chat.thread import GRAPH, MessageOptions, Thread, TrayImage
-from pleinair.app.engines import declared_capabilities, is_pocket
+from pleinair.app.engines import declared_capabilities
 from pleinair.app.estimate.estimate import Estimate
+from pleinair.app.pocket import is_pocket
 from pleinair.app.server.forms import FieldFault, of_field
 from pleinair.app.settings import Settings, license_setting, load, profiles, require_profile
 from pleinair.tools import registry

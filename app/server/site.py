@@ -20,11 +20,11 @@ from fastapi.responses import Response
 from jinja2 import Environment
 from markupsafe import Markup
 
-from pleinair.app.engines import is_pocket
 from pleinair.app.library.monitor import Monitor
 from pleinair.app.library.opened import Libraries
 from pleinair.app.library.retrievals import RetrievedCache
 from pleinair.app.paths import Paths
+from pleinair.app.pocket import is_pocket
 from pleinair.app.runs.events import read_readable
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.results import chosen_by

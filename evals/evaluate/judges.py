@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pleinair.app.engines import build_backend, is_pocket
+from pleinair.app.engines import build_backend
+from pleinair.app.pocket import is_pocket
 from pleinair.app.settings import Settings
 from pleinair.evals.metrics import Interval
 from pleinair.evals.scores.encoders import encoder_text

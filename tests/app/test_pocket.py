@@ -49,7 +49,7 @@ def test_a_run_with_the_pocket_models(alone: Path) -> None:
 @shipped
 @pytest.mark.slow
 def test_a_prompt_that_the_pocket_model_cannot_parse_is_refused(alone: Path) -> None:
-    with pytest.raises(BadInput, match="the pocket models cannot read it"):
+    with pytest.raises(BadInput, match="I cannot read this prompt"):
         draw("the economic consequences of the peace")
 
 

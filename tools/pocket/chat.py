@@ -1,8 +1,8 @@
 """Pocket chat model: rules for language and a trained concept detector for images, as a LangChain chat model.
 
-It answers the schemas of `pleinair.tools.mllm.schemas` about the miniature world. Its language is the
-grammar of `pleinair.tools.pocket.invented.prompts`: a prompt outside it is refused in words, never guessed
-at. Not covered: conversation, streaming, and whether relation, number and background of a prompt are met.
+It answers the schemas of `pleinair.tools.mllm.schemas` about the miniature world. A prompt
+that its language does not cover is refused in words, never guessed at. Not covered: conversation, streaming,
+and whether relation, number and background of a prompt are met.
 """
 
 from __future__ import annotations
@@ -22,21 +22,9 @@ from langchain_core.utils.function_calling import convert_to_openai_tool
 from pydantic import Field, PrivateAttr
 
 from pleinair.tools.pocket.chat_driver import drive, is_driving
-from pleinair.tools.pocket.chat_payload import (
-    OPENINGS,
-    Json,
-    OutsideGrammar,
-    argument,
-    concept_of,
-    decode_image,
-    images_in,
-    read_payload,
-    request_of,
-    subjects_of,
-    usage,
-)
-from pleinair.tools.pocket.invented.prompts import with_article, write_prompt
-from pleinair.tools.pocket.invented.world import SPECIES
+from pleinair.tools.pocket.chat_payload import Json, argument, decode_image, images_in, read_payload, usage
+from pleinair.tools.pocket.invented.language import InventedLanguage
+from pleinair.tools.pocket.language import Language, OutsideWorld
 from pleinair.tools.types import BadInput, Box
 
 if TYPE_CHECKING:
@@ -63,6 +51,11 @@ class PocketChat(BaseChatModel):
     def _llm_type(self) -> str:
         return "pocket"
 
+    @property
+    def language(self) -> Language:
+        """Return the language of the world that the model knows."""
+        return InventedLanguage()
+
     def bind_tools(
         self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any
     ) -> Runnable[LanguageModelInput, AIMessage]:
@@ -79,9 +72,9 @@ class PocketChat(BaseChatModel):
     ) -> ChatResult:
         names = kwargs.get("tools") or []
         try:
-            reply = self._answer(names, messages) if names else AIMessage(_ABILITIES)
-        except OutsideGrammar as reason:
-            reply = AIMessage(f"I cannot read this prompt: {reason}. {_LANGUAGE}.")
+            reply = self._answer(names, messages) if names else AIMessage(self._describe())
+        except OutsideWorld as reason:
+            reply = AIMessage(f"{reason}. {self.language.abilities}.")
         reply.usage_metadata = usage(messages, reply)
         return ChatResult(generations=[ChatGeneration(message=reply)])
 
@@ -96,6 +89,9 @@ class PocketChat(BaseChatModel):
         arguments = ANSWERS[names[0]](self, read_payload(messages), images)
         digest = hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()
         return AIMessage("", tool_calls=[{"name": names[0], "args": arguments, "id": f"call_{digest[:16]}"}])
+
+    def _describe(self) -> str:
+        return f"{self.language.abilities} and answer {', '.join(ANSWERS)}."
 
     def detect(self, images: Sequence[bytes], phrases: Sequence[str]) -> list[Detection]:
         """Return a detection for each phrase in the newest image, inverted at the configured error rate.
@@ -156,8 +152,14 @@ def describe_place(box: Box) -> str:
     return f"{row} {column}".strip() or "the centre"
 
 
+def _subjects(chat: PocketChat, payload: Json) -> list[str]:
+    """Return the names of the concepts of the payload's prompt."""
+    return [concept.name for concept in chat.language.concepts(argument(payload, "prompt"))]
+
+
 def _decompose(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
-    return {"concepts": [concept_of(name) for name in subjects_of(payload)]}
+    concepts = chat.language.concepts(argument(payload, "prompt"))
+    return {"concepts": [concept.model_dump() for concept in concepts]}
 
 
 def _critique(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
@@ -166,53 +168,56 @@ def _critique(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
 
 def _decide(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
     """Match exactly if every subject of the prompt is present."""
-    rows = chat.rows(images, subjects_of(payload))
+    rows = chat.rows(images, _subjects(chat, payload))
     match = all(row["status"] == "present" for row in rows)
     return {"match": match, "why": "; ".join(f"{row['concept']}: {row['evidence']}" for row in rows)}
 
 
 def _list_missing(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
     """List the subjects that are not present, at most `at_most` of them; without an image, all count."""
-    names = subjects_of(payload)
+    names = _subjects(chat, payload)
     if images:
         names = [row["concept"] for row in chat.rows(images, names) if row["status"] != "present"]
     return {"concepts": names[: payload.get("at_most")]}
 
 
 def _write_captions(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
-    """Caption every concept in `each` wordings, or in as many as the grammar has."""
-    openings = OPENINGS[: payload.get("each", 1)]
-    concepts = argument(payload, "concepts")
-    return {"captions": [concept_of(name, opening) for name in concepts for opening in openings]}
+    """Caption every concept in `each` wordings, or in as many as the language has."""
+    each = payload.get("each", 1)
+    return {
+        "captions": [
+            {"name": name, "caption": caption}
+            for name in argument(payload, "concepts")
+            for caption in chat.language.captions(name, each)
+        ]
+    }
 
 
 def _rephrase(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
-    """Choose another of the grammar's wordings, always the same one for a prompt."""
-    rng = random.Random(argument(payload, "prompt"))
-    return {"prompt": write_prompt(rng, request_of(payload))}
+    return {"prompt": chat.language.rephrase(argument(payload, "prompt"))}
 
 
 def _rank(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
     """Number the images that may show everything in the text, the likeliest first."""
     lines = argument(payload, "text").splitlines() or [""]
-    names = [name for line in lines for name in subjects_of({"prompt": line})]
+    names = [name for line in lines for name in _subjects(chat, {"prompt": line})]
     scores = [min(hit.probability for hit in chat.detect([image], names)) for image in images]
     order = [number for number, score in enumerate(scores, start=1) if score > chat.missing_at]
     return {"order": sorted(order, key=lambda number: -scores[number - 1])}
 
 
 def _list_subqueries(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
-    return {"subqueries": subjects_of(payload)}
+    return {"subqueries": _subjects(chat, payload)}
 
 
 def _write_caption(chat: PocketChat, payload: Json, images: Sequence[bytes]) -> Json:
-    """Caption the image with the one or two likeliest species; raise OutsideGrammar if none is present."""
-    names = [species.name for species in SPECIES]
+    """Caption the image with the one or two likeliest species; raise OutsideWorld if none is present."""
+    names = chat.language.names
     pairs = zip(chat.detect(images, names), names, strict=True)
     present = sorted((-hit.probability, name) for hit, name in pairs if hit.probability >= chat.present_at)
     if not present:
-        raise OutsideGrammar("nothing that I know by name is in the picture")
-    return {"caption": f"{OPENINGS[0]} {' beside '.join(with_article(name) for _, name in present[:2])}"}
+        raise OutsideWorld("Nothing that I know by name is in the picture")
+    return {"caption": chat.language.caption([name for _, name in present[:2]])}
 
 
 ANSWERS: dict[str, Callable[[PocketChat, Json, Sequence[bytes]], Json]] = {
@@ -226,8 +231,3 @@ ANSWERS: dict[str, Callable[[PocketChat, Json, Sequence[bytes]], Json]] = {
     "SubQueries": _list_subqueries,
     "PictureCaption": _write_caption,
 }
-_LANGUAGE = (
-    "I am a rule-based miniature: I read prompts such as 'a photo of a velmora finch beside a telma wren on "
-    "snow' (one or two subjects of the miniature world, a relation, a place)"
-)
-_ABILITIES = f"{_LANGUAGE} and answer {', '.join(ANSWERS)}."

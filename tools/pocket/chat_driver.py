@@ -1,39 +1,23 @@
 """Rules by which the pocket chat model drives the `react` graph, from the payload that a driver is sent.
 
 Each reply holds all calls that need no new image: first `decompose` and `generate`; then the critique of the
-image, `retrieve` for what is missing and the next `generate`. A request may be a prompt of the grammar, or a
-change to what was generated before: another place ("now make it night"), another reference ("not that
-bird"), once more ("again"). Any other is refused, and nothing is generated. Not covered: changing a subject
-or a relation, and questions.
+image, `retrieve` for what is missing and the next `generate`. A request is a prompt, or a change to what was
+generated before; what the world's language does not read is refused, and nothing is generated.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.messages.tool import tool_call
 
-from pleinair.tools.pocket.chat_payload import Json, argument, concept_of, images_in, read_payload
-from pleinair.tools.pocket.invented.prompts import HINT, PLACES, parse_prompt, with_article
-from pleinair.tools.pocket.invented.world import KIND_OF_NOUN
+from pleinair.tools.pocket.chat_payload import Json, argument, images_in, read_payload
+from pleinair.tools.pocket.language import Change, Language, OutsideWorld
 from pleinair.tools.types import Row, belief
 
 Call = tuple[str, Json]
-_CHANGE = re.compile(
-    r"^(?:now |and |then |but |please )*(?P<it>(?:make|draw|paint|put) it |the same )?"
-    r"(?P<place>[a-z ]+?)(?:,? (?:now|instead|please))*[.!]*$"
-)
-_NOT_THAT = re.compile(r"\bnot (?:that|this|the) (?P<what>[a-z' -]+?)(?:,? (?:again|please))*[.!]*$")
-_AGAIN = re.compile(r"^(?:once more|again|try again|another one|draw it again)[.!]*$")
-_ANY = {"one", "picture", "reference", "image", "photo"}
-_CHANGEABLE = (
-    'of what was drawn only the place can be changed, such as "now make it night", and the references, '
-    'such as "not that bird"; for other subjects say all that is to be seen, such as "a telma wren beside '
-    'a velmora finch"'
-)
 
 
 class _NothingToDo(ValueError):
@@ -42,6 +26,11 @@ class _NothingToDo(ValueError):
 
 class Critic(Protocol):
     """Judge of images: one ledger row for each concept, in order."""
+
+    @property
+    def language(self) -> Language:
+        """Return the language that prompts are read in."""
+        ...
 
     def rows(self, images: Sequence[bytes], concepts: Sequence[str]) -> list[Json]:
         """Judge the concepts in the newest image."""
@@ -54,15 +43,13 @@ def is_driving(names: Sequence[str]) -> bool:
 
 
 def drive(chat: Critic, messages: Sequence[BaseMessage]) -> AIMessage:
-    """Return the next tool calls for the newest payload; refuse a request outside the grammar in words."""
+    """Return the next tool calls for the newest payload; refuse a request outside the language in words."""
     payload = read_payload(messages)
     started = bool(argument(payload, "concepts"))
     try:
-        calls = list(_next_calls(payload, chat, messages) if started else _first_calls(payload))
-    except _NothingToDo as reason:
+        calls = list(_next_calls(payload, chat, messages) if started else _first_calls(payload, chat))
+    except (_NothingToDo, OutsideWorld) as reason:
         calls = [("finish", {"reason": f"{reason}.", "refused": True})]
-    except ValueError as error:
-        calls = [("finish", {"reason": f"I cannot read this prompt: {error}.", "refused": True})]
     ids = [f"call_{len(messages)}_{number}" for number in range(len(calls))]
     return AIMessage(
         "",
@@ -72,11 +59,13 @@ def drive(chat: Critic, messages: Sequence[BaseMessage]) -> AIMessage:
     )
 
 
-def _first_calls(payload: Json) -> Iterator[Call]:
+def _first_calls(payload: Json, chat: Critic) -> Iterator[Call]:
     """Decompose the request, and generate with the references that served before."""
-    wish, vetoed = _interpret(payload)
-    names = list(dict.fromkeys(parse_prompt(wish).subjects))
-    yield "decompose", {"wish": wish, "concepts": [concept_of(name) for name in names]}
+    language, before = chat.language, payload["before"]
+    change = language.change(argument(payload, "prompt"), before["wish"] if before else "")
+    concepts, vetoed = language.concepts(change.prompt), _ids_of(change, _last_used(payload))
+    names = [concept.name for concept in concepts]
+    yield "decompose", {"wish": change.prompt, "concepts": [concept.model_dump() for concept in concepts]}
     if vetoed:
         yield "veto", {"ids": vetoed}
     served = [
@@ -88,48 +77,13 @@ def _first_calls(payload: Json) -> Iterator[Call]:
     yield "generate", {"references": references, "repairs": repairs}
 
 
-def _interpret(payload: Json) -> tuple[str, list[str]]:
-    """Return the complete prompt and the ids of vetoed references; raise ValueError if it is unclear."""
-    text, before = " ".join(argument(payload, "prompt").lower().split()), payload["before"]
-    change = _CHANGE.match(text)
-    place = _place_of(change["place"]) if change else ""
-    veto = _NOT_THAT.search(text)
-    if not (veto or place or _AGAIN.match(text) or (change and change["it"])):
-        return _complete_prompt(payload["prompt"], bool(before)), []
-    if not before:
-        raise ValueError(f"nothing was drawn before that {text!r} could change")
-    if place:
-        return _move(before["wish"], place), []
-    if change and change["it"]:
-        raise ValueError(_CHANGEABLE)
-    return before["wish"], _vetoed_ids(veto["what"], _last_used(payload)) if veto else []
-
-
-def _complete_prompt(prompt: str, in_chat: bool) -> str:
-    """Check that a prompt is complete; in a chat, refuse a subject that may be a change instead.
-
-    There an unknown noun needs its "a", since "bigger" and "the sky darker" would change what was generated.
-    """
-    try:
-        subjects = parse_prompt(prompt).subjects
-    except ValueError as error:
-        reason = str(error)
-        raise ValueError(f"{reason.removesuffix(HINT)}; {_CHANGEABLE}" if in_chat else reason) from error
-    text = " ".join(prompt.lower().split())
-    bare = [subject for subject in subjects if not re.search(rf"\ban? {re.escape(subject)}", text)]
-    unknown = [subject for subject in bare if subject.split()[-1] not in KIND_OF_NOUN]
-    if in_chat and unknown:
-        raise ValueError(f"{unknown[0]!r} is no subject that I know; {_CHANGEABLE}")
-    return prompt
-
-
-def _vetoed_ids(what: str, used: Sequence[dict[str, str]]) -> list[str]:
-    """List the references that "not that …" means; raise _NothingToDo if none of them was used."""
-    ids = [ref["id"] for ref in used if _refers_to(what, ref["concept"])]
-    if not ids:
+def _ids_of(change: Change, used: Sequence[dict[str, str]]) -> list[str]:
+    """List the references that are vetoed; raise _NothingToDo if none of them was used."""
+    ids = [ref["id"] for ref in used if ref["concept"] in change.vetoed_concepts]
+    if change.vetoed and not ids:
         concepts = ", ".join(dict.fromkeys(ref["concept"] for ref in used))
         raise _NothingToDo(
-            f"No reference that {what!r} could mean was used for the last picture"
+            f"No reference that {change.vetoed!r} could mean was used for the last picture"
             f"{f', only for {concepts}' if concepts else ''}, so there is none to leave out; "
             '"again" draws another one'
         )
@@ -139,24 +93,6 @@ def _vetoed_ids(what: str, used: Sequence[dict[str, str]]) -> list[str]:
 def _last_used(payload: Json) -> list[dict[str, str]]:
     """List the references of the previous request's image."""
     return list(payload["before"]["references"]) if payload["before"] else []
-
-
-def _refers_to(what: str, concept: str) -> bool:
-    """Return whether "that bird" or "that one" may mean a concept."""
-    words = concept.split()
-    return what in (*_ANY, concept, *words, KIND_OF_NOUN.get(words[-1]))
-
-
-def _place_of(words: str) -> str:
-    """Return the grammar's wording of a place, "" if the words are none."""
-    return next((wordings[0] for kind, wordings in PLACES.items() if words in (kind, *wordings)), "")
-
-
-def _move(prompt: str, place: str) -> str:
-    """Rewrite a prompt with another place."""
-    request = parse_prompt(prompt)
-    relation = f" {request.relation or 'beside'} "
-    return f"{relation.join(map(with_article, request.subjects))} {place}"
 
 
 def _next_calls(payload: Json, chat: Critic, messages: Sequence[BaseMessage]) -> Iterator[Call]:

@@ -13,21 +13,15 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.messages.ai import UsageMetadata
 
-from pleinair.tools.pocket.invented.prompts import Request, parse_prompt, with_article
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
     from PIL import Image
 
 Json = dict[str, Any]
-OPENINGS = ("a photo of", "a picture of", "an image of")
 _FENCE = re.compile(r"```json\s*(.*?)```", re.DOTALL)
 _WHOLE = re.compile(r"\A```json\s*(\{.*\})\s*```\Z", re.DOTALL)  # a prompt in the JSON may have fences
 _PATCH = 16  # pixels a side of the square that counts as one token
-
-
-class OutsideGrammar(Exception):
-    """A prompt that the grammar does not cover; the text gives the reason."""
 
 
 def read_payload(messages: Sequence[BaseMessage]) -> Json:
@@ -67,24 +61,6 @@ def argument(payload: Json, key: str) -> Any:
     if key not in payload:
         raise BadInput(f"The payload of the call has no {key!r}; it has {', '.join(payload) or 'nothing'}.")
     return payload[key]
-
-
-def request_of(payload: Json) -> Request:
-    """Parse the payload's prompt; raise OutsideGrammar if the grammar does not cover it."""
-    try:
-        return parse_prompt(argument(payload, "prompt"))
-    except ValueError as error:
-        raise OutsideGrammar(str(error)) from error
-
-
-def subjects_of(payload: Json) -> list[str]:
-    """Return the subjects of the payload's prompt without repetitions; raise as `request_of` does."""
-    return list(dict.fromkeys(request_of(payload).subjects))
-
-
-def concept_of(name: str, opening: str = OPENINGS[0]) -> Json:
-    """Return the JSON of a noun phrase as a concept."""
-    return {"name": name, "caption": f"{opening} {with_article(name)}"}
 
 
 def images_in(messages: Sequence[BaseMessage]) -> list[bytes]:

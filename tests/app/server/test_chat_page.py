@@ -415,28 +415,32 @@ def test_the_feed_sends_what_the_page_has_not(page: Page) -> None:
     page.press("send", prompt=PROMPT)
     (after,) = re.findall(r"/feed\?after=([0-9a-f]+)", page.text)
     page.work()
-    (text,) = asyncio.run(_first(page, after))
+    text = _message(page, after)
     assert "accepted: every concept is present" in text
     assert 'id="message-1"' in text
     (after,) = re.findall(r"/feed\?after=([0-9a-f]+)", page.text)
-    assert asyncio.run(_first(page, after)) == []
+    assert _message(page, after, seconds=0.5) == ""
     page.press("undo")
-    (text,) = asyncio.run(_first(page, after))
+    text = _message(page, after)
     assert '/undo" formnovalidate disabled' in text and '/redo" formnovalidate>' in text
     with Threads().opened(page.id) as session:
         session.rename("Wrens & finches")
-    (text,) = asyncio.run(_first(page, after))
+    text = _message(page, after)
     assert text.count("Wrens &amp; finches") == 3  # heading, list of chats, title of the window
     page.press("delete")
-    assert asyncio.run(_first(page, after)) == []
+    assert _message(page, after, seconds=0.5) == ""
 
 
-async def _first(page: Page, after: str) -> list[str]:
-    """Return the first message of a feed that comes at once, if there is one."""
-    stream = Chats(Site(Options(), home())).messages(page.id, after)
-    with suppress(TimeoutError, StopAsyncIteration):
-        return [str((await asyncio.wait_for(anext(stream), 0.5)).data)]
-    return []
+def _message(page: Page, after: str, seconds: float = 300.0) -> str:
+    """Return the first message that a feed sends within `seconds`, "" if there is none."""
+
+    async def first() -> str:
+        stream = Chats(Site(Options(), home())).messages(page.id, after)
+        with suppress(TimeoutError, StopAsyncIteration):
+            return str((await asyncio.wait_for(anext(stream), seconds)).data)
+        return ""
+
+    return asyncio.run(first())
 
 
 def test_a_long_thread_shows_its_latest_messages(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:

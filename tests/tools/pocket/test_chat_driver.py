@@ -9,6 +9,8 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
 from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.pocket.chat_driver import drive, is_driving
+from pleinair.tools.pocket.invented.language import InventedLanguage
+from pleinair.tools.pocket.language import Language
 
 FINCH, WREN = "velmora finch", "telma wren"
 SCENE = "a velmora finch beside a telma wren in the snow"
@@ -22,6 +24,10 @@ class FakeCritic:
 
     def __init__(self, **status: str) -> None:
         self.status = {name.replace("_", " "): value for name, value in status.items()}
+
+    @property
+    def language(self) -> Language:
+        return InventedLanguage()
 
     def rows(self, images: Sequence[bytes], concepts: Sequence[str]) -> list[dict[str, Any]]:
         return [row(name, self.status.get(name, "missing")) for name in concepts]
