@@ -197,10 +197,11 @@ class Arrangement:
         spatial = [link for link in links.values() if link[1] != "beside"]
         if not spatial:
             return self._row(), ("beside",) * (count - 1)
+        if row := _chain(spatial):
+            return row, ("left of", "beside")
         first, relation, second = spatial[0]
         rest = [number for number in range(count) if number not in (first, second)]
-        is_row = [link[1] for link in spatial] == ["left of"] * 2 and spatial[1][0] == second
-        if (len(spatial) > 1 and not is_row) or (rest and self.sides):
+        if len(spatial) > 1 or (rest and self.sides):
             raise self._not_related(text)
         return (first, second, *rest), (relation, "beside")[: count - 1]
 
@@ -218,6 +219,17 @@ class Arrangement:
             numbers.remove(self.middle)
             numbers.insert(1, self.middle)
         return numbers
+
+
+def _chain(links: Sequence[_Link]) -> tuple[int, ...]:
+    """Return three subjects in a row: "a pug left of a corgi left of a husky"; () if the links are others."""
+    pairs = [
+        (a, b) if relation == "left of" else (b, a) for a, relation, b in links if relation.endswith("t of")
+    ]
+    if len(pairs) != 2 or len(links) != 2:
+        return ()
+    rows = [(*pair, other[1]) for pair, other in (pairs, pairs[::-1]) if pair[1] == other[0]]
+    return next(iter(rows), ())
 
 
 def find(mention: Mention, subjects: Sequence[Mention]) -> int | None:

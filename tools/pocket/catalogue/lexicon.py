@@ -261,7 +261,7 @@ def words_of(text: str) -> list[str]:
 
 
 def _tokens(text: str) -> Iterator[_Token]:
-    plain = text.replace("\u2019", "'").replace("\u2018", "'")
+    plain = text.replace("\u2019", "'").replace("\u2018", "'").replace("St. ", "St ")
     for match in _TOKEN.finditer(unicodedata.normalize("NFKC", plain)):
         yield _Token(_plain(match[0]).replace("'", ""), match[0])
 
@@ -277,7 +277,9 @@ def scan(text: str) -> tuple[list[Item], dict[str, str]]:
     items, at = [], 0
     while at < len(tokens):
         word, length = _longest(tokens[at : at + _LONGEST])
-        items.append(Item(word, " ".join(token.text for token in tokens[at : at + length])))
+        phrase = " ".join(token.text for token in tokens[at : at + length])
+        is_possessive = word.plural and phrase.endswith("'s")
+        items.append(Item(Word("unknown") if is_possessive else word, phrase))
         at += length
     return items, corrections
 

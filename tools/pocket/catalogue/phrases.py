@@ -14,7 +14,7 @@ from typing import Literal
 
 from pleinair.tools.pocket.catalogue.lexicon import DETAILS, MANY, SOME, Item, Word, names_like
 from pleinair.tools.pocket.catalogue.prompts import Mention, is_plural
-from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
+from pleinair.tools.pocket.catalogue.refusals import Kind, NotUnderstood
 from pleinair.tools.pocket.catalogue.species import BY_NAME, KINDS, MAIN_PARTS
 
 _BEFORE_NOUN = ("article", "number", "size", "colour", "harmless", "filler", "all")
@@ -28,6 +28,7 @@ _SAME_COLOUR = {
     "tan": "brown",
 }
 _WITH_OBJECT = ("actions", "clothes", "comparisons", "choices", "")  # of what is not shown, and negations
+_WEAK = ("day", "clear")  # light and weather that give way to others: "one day at sunset"
 PhraseRole = Literal["subject", "relation", "side", "pronoun", "break"]
 
 
@@ -64,6 +65,8 @@ class _Reader:
         self.items = items
         self.result = Phrases([Phrase("subject", mention=subject, article="the") for subject in subjects])
         self.before: list[Item] = []  # words before a noun that has not come yet
+        self.elliptic: list[list[Item]] = []  # words before a noun that comes later: "a red and a blue car"
+        self.before_text = len(subjects)  # subjects that the image has already
         self.at = 0
 
     def read(self) -> Phrases:
@@ -98,6 +101,10 @@ class _Reader:
         parts = self.result.parts
         if item.role == "comma" and self._is_before_adjective():
             return
+        if item.role == "joint" and self._is_elliptic():
+            self.elliptic.append(self.before)
+            self.before = []
+            return
         if item.role in ("comma", "colon", "joint"):
             self._close()
             parts.append(Phrase("break", item.word.value or item.role))
@@ -112,6 +119,14 @@ class _Reader:
         return any(part.role == "article" for part in self.before) and not any(
             part.role == "copy" or part.text.lower() == "one" for part in self.before
         )
+
+    def _is_elliptic(self) -> bool:
+        """Return whether words before a joint have their noun after it: "a red and a blue car"."""
+        roles = {part.role for part in self.before}
+        ahead = self._next_noun()
+        has_noun = ahead < len(self.items) and self.items[ahead].role in ("name", "kind")
+        is_stated = roles & {"article", "number"} and roles & {"size", "colour"}
+        return bool(is_stated) and has_noun and self._next_role() in ("article", "number")
 
     def _next_role(self) -> str:
         return self.items[self.at].role if self.at < len(self.items) else ""
@@ -128,7 +143,7 @@ class _Reader:
         """Return whether an unknown word is a verb with no object: "strutting", not "nibbling an apple"."""
         is_before_noun = self._next_role() in (*_NOUNS, "article", "number", "size", "colour")
         place = is_before_noun if self.before else not is_before_noun and self._follows_subject()
-        return item.text.endswith("ing") and place
+        return item.text.lower().endswith("ing") and place
 
     def _read_preposition(self, item: Item) -> None:
         self._close()
@@ -142,7 +157,7 @@ class _Reader:
             self.result.parts.append(Phrase("break", "with"))
         elif noun is not None and self._is_inside(noun, ahead):
             phrase = " ".join(part.text for part in (item, *self.items[self.at : ahead + 1]))
-            raise NotUnderstood("not shown", phrase, _names_in([noun]))
+            raise NotUnderstood("not shown", phrase, _names_in([noun]) or self._last_name())
 
     def _is_inside(self, noun: Item, at: int) -> bool:
         """Return whether something is in a subject: "in a car", "a car with a dog in it"."""
@@ -155,7 +170,7 @@ class _Reader:
         if self._next_role() not in ("size", "colour", "name", "kind"):
             self.before = []
         for name, value in item.word.fields:
-            self.result.fields[name] = _settle(name, value, self.result.fields, item.text)
+            self.result.fields[name] = _settle(name, value, self.result.fields)
 
     def _is_colour(self, item: Item, at: int) -> bool:
         """Return whether a name such as "orange" is the colour of the noun after it, or before it."""
@@ -180,9 +195,17 @@ class _Reader:
         if item.word.wider:
             self.result.narrowed[item.text] = name
         article = next((part.word.value for part in self.before if part.role == "article"), "")
+        self._read_elliptic(name)
         mention = self._mention(name, self._count(name, item.word.plural), self.before)
         self.result.parts.append(Phrase("subject", mention=mention, article=article))
         self.before = []
+
+    def _read_elliptic(self, name: str) -> None:
+        """Add the subjects whose words were before the noun: "a red" of "a red and a blue car"."""
+        for words in self.elliptic:
+            mention = self._mention(name, _count_of(words, name, 1), words)
+            self.result.parts += [Phrase("subject", mention=mention), Phrase("break", "comma")]
+        self.elliptic = []
 
     def _count(self, name: str, in_plural: bool) -> int:
         articles = {part.word.value for part in self.before if part.role == "article"}
@@ -221,17 +244,22 @@ class _Reader:
             parts.append(Phrase("subject", mention=self._mention(name, _count_of(words, name, 1), words)))
             return
         for at in subjects if any(part.role == "all" for part in words) else subjects[-1:]:
-            base = parts[at].mention
-            assert base is not None
-            if base.count > 1 and len(words) > 1 and _count_of(words, base.name, 0) == 1:
-                parts[at:at] = [
-                    Phrase("subject", mention=self._mention(base.name, 1, words, base)),
-                    Phrase("break", "comma"),
-                ]
-                parts[at + 2] = replace(parts[at + 2], mention=replace(base, count=base.count - 1))
-            else:
-                count = _count_of(words, base.name, base.count)
-                parts[at] = replace(parts[at], mention=self._mention(base.name, count, words, base))
+            self._say_more(at, words)
+
+    def _say_more(self, at: int, words: Sequence[Item]) -> None:
+        """Change a subject by words after it; "one red" of two cars makes a red one and another one."""
+        parts, base = self.result.parts, self.result.parts[at].mention
+        assert base is not None
+        colours = {base.colour, *(part.word.value for part in words if part.role == "colour")} - {""}
+        if at >= self.before_text and len(colours) > 1:
+            raise NotUnderstood("colour", " and ".join(sorted(colours)))
+        if base.count > 1 and len(words) > 1 and _count_of(words, base.name, 0) == 1:
+            single = Phrase("subject", mention=self._mention(base.name, 1, words, base))
+            rest = replace(parts[at], mention=replace(base, count=base.count - 1))
+            parts[at : at + 1] = [single, Phrase("break", "comma"), rest]
+        else:
+            mention = self._mention(base.name, _count_of(words, base.name, base.count), words, base)
+            parts[at] = replace(parts[at], mention=mention)
 
     def _read_stranger(self, item: Item) -> None:
         """Raise for words that are not of this world, and the noun after them; leave out poses."""
@@ -242,12 +270,11 @@ class _Reader:
             words = [item, *self._nouns()]
             raise NotUnderstood("unknown name", " ".join(part.text for part in words), names_like(words))
         phrase = " ".join([item.text, *self._rest()] if item.word.value in _WITH_OBJECT else [item.text])
-        subjects = tuple(part.mention.name for part in self.result.parts if part.mention)
-        raise NotUnderstood(
-            "not shown" if item.role == "not shown" else "negation",
-            phrase,
-            subjects[-1:] or _names_in(self.items),
-        )
+        kind: Kind = "not shown" if item.role == "not shown" else "negation"
+        raise NotUnderstood(kind, phrase, self._last_name() or _names_in(self.items))
+
+    def _last_name(self) -> tuple[str, ...]:
+        return tuple(part.mention.name for part in self.result.parts if part.mention)[-1:]
 
     def _nouns(self) -> list[Item]:
         """Return the nouns that come next, up to one of the world."""
@@ -296,11 +323,18 @@ def _has_colour(name: str, colour: str) -> bool:
     }
 
 
-def _settle(name: str, value: str, fields: dict[str, str], text: str) -> str:
-    """Return the value of a field that has one already, if they go together: snow falls over a place."""
+def _settle(name: str, value: str, fields: dict[str, str]) -> str:
+    """Return the value of a field that may have another one already, if the two go together."""
     before = fields.get(name, "")
-    if before in ("", value) or name != "background":
-        return value
+    if before in ("", value, *_WEAK) or value in _WEAK:
+        return before if before and value in _WEAK else value
+    if name == "background":
+        return _settle_places(before, value, fields)
+    raise NotUnderstood("settings", f"{before} and {value}", (before, value))
+
+
+def _settle_places(before: str, value: str, fields: dict[str, str]) -> str:
+    """Return the place of two: sky is above each, snow falls over each, some are part of another."""
     places = {before, value}
     if "sky" in places:
         return (places - {"sky"}).pop()
@@ -310,4 +344,4 @@ def _settle(name: str, value: str, fields: dict[str, str], text: str) -> str:
     for place, details in DETAILS.items():
         if place in places and places - {place} <= set(details):
             return place
-    raise NotUnderstood("places", f"{before} and {value}", (before, value))
+    raise NotUnderstood("settings", f"{before} and {value}", (before, value))

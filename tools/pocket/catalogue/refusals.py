@@ -10,7 +10,7 @@ from pleinair.tools.pocket.catalogue.species import BY_NAME, KINDS
 
 Kind = Literal[
     "unknown name", "too many subjects", "too many of one", "colour", "not shown", "negation", "no subject",
-    "language", "places", "relations", "change",
+    "language", "settings", "relations", "change",
 ]  # fmt: skip
 _KINDS = ", ".join(kind.plural for kind in KINDS.values())
 
@@ -44,7 +44,7 @@ def _unknown(phrase: str, nearest: tuple[str, ...]) -> str:
         return f"I cannot draw {with_article(phrase)}; {of_kind} {', '.join(known)}"
     if nearest:
         return f'I cannot draw "{phrase}"; the nearest that I know is {", ".join(nearest)}'
-    return f'I do not know "{phrase}"; I draw {_KINDS}'
+    return f'I cannot draw "{phrase}"; I draw {_KINDS}'
 
 
 def _too_many_of_one(phrase: str, nearest: tuple[str, ...]) -> str:
@@ -73,7 +73,7 @@ _MESSAGES: Mapping[Kind, Callable[[str, tuple[str, ...]], str]] = {
         f'"{phrase}" names nothing that I can draw; I draw {_KINDS}, for example "a puffin on a beach"'
     ),
     "language": lambda phrase, nearest: 'I read English only, for example "a puffin on a beach"',
-    "places": lambda phrase, nearest: f"{phrase} are two places; an image has one",
+    "settings": lambda phrase, nearest: f"{phrase} do not go together; choose a place, a light, a weather",
     "relations": lambda phrase, nearest: (
         f'I cannot place "{phrase}"; two things can stand in a relation, a third one stands beside them'
     ),
