@@ -20,7 +20,6 @@ from pleinair.evals.pocket.models import Measured, presence_figures
 from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle
 from pleinair.tools.pocket.catalogue.captions import describe
 from pleinair.tools.pocket.catalogue.library import shown_species, write_library, write_novel
-from pleinair.tools.pocket.catalogue.sampling import fingerprint
 from pleinair.tools.pocket.catalogue.scenes import Subject, place_scene, render
 from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES
 from pleinair.tools.pocket.detector import encode_images, load_encoder
@@ -136,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"{model}: {name}: {figure} (bar {bar})")
         if options.cards and model != "oracle":
             command = f"{COMMAND} --model {model} --each {options.each or each}"
-            section = figures_section(figures, count, command, world=fingerprint())
+            section = figures_section(figures, count, command, world="catalogue")
             replace_figures(options.folder / model / NAME, section)
 
 

@@ -82,7 +82,12 @@ def test_the_command_trains_and_exports_models_that_the_product_loads(
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
-    [(["all", "--tiny"], "add --out FOLDER"), (["encoder", "--minutes", "0"], "--minutes 0 is not above 0")],
+    [
+        (["all", "--tiny"], "add --out FOLDER"),
+        (["encoder", "--world", "catalogue"], "add --out FOLDER"),
+        (["generator", "--world", "catalogue"], "has no part 'generator'; choose from all, encoder"),
+        (["encoder", "--minutes", "0"], "--minutes 0 is not above 0"),
+    ],
 )
 def test_options_that_would_do_harm_or_nothing_are_refused(
     arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]

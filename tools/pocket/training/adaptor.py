@@ -36,7 +36,9 @@ def train(run: Run) -> None:
     write_card(run.out / "adaptor", "Pocket adaptor", __doc__ or "", facts)
 
 
-def fit(run: Run, examples: Sequence[Example], open: Callable[[str], Image.Image]) -> dict[str, str]:
+def fit(
+    run: Run, examples: Sequence[Example], open: Callable[[str], Image.Image], world: str = "invented"
+) -> dict[str, str]:
     """Train the adaptor on the run's encoder and write its folder; return the rows of its card.
 
     `open` returns the image of an example's id.
@@ -50,5 +52,5 @@ def fit(run: Run, examples: Sequence[Example], open: Callable[[str], Image.Image
     return {
         "epochs": f"{options.epochs}, batches of {options.batch}, Adam {RATE:g}",
         "scenes": f"{len(examples):,} of two species, with captions that name them",
-        "command": "`python -m pleinair.tools.pocket.training adaptor`",
+        "command": f"`python -m pleinair.tools.pocket.training adaptor --world {world}`",
     }

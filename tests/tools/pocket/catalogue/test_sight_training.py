@@ -13,7 +13,8 @@ from pleinair.tools.pocket.catalogue.sampling import draw_scene
 from pleinair.tools.pocket.catalogue.scenes import render
 from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES
 from pleinair.tools.pocket.detector import ConceptDetector
-from pleinair.tools.pocket.training.catalogue import adaptor, detector, encoder
+from pleinair.tools.pocket.training.__main__ import main
+from pleinair.tools.pocket.training.catalogue import detector, encoder
 from pleinair.tools.pocket.training.catalogue.cases import held_out_rng
 from pleinair.tools.pocket.training.catalogue.samples import TAUGHT, make_sample
 from pleinair.tools.pocket.training.course import Run
@@ -27,9 +28,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return a run whose models are trained."""
     folder = tmp_path_factory.mktemp("sight")
     run = Run(folder / "weights", folder / "work", 1.0, resume=False, tiny=True)
-    encoder.train(run)
-    detector.train(run)
-    adaptor.train(run)
+    folders = ["--out", str(run.out), "--work", str(run.work)]
+    main(["all", "--world", "catalogue", "--tiny", *folders])
     oracle = Run(run.out / CATALOGUE_WEIGHTS.name, run.work, 1.0, resume=False, tiny=True)
     train_oracle(oracle, WORLDS["catalogue"])
     return run

@@ -4,11 +4,8 @@ Learnable tokens attend to an image's patches, then to a sub-query, and the resu
 sub-query. It belongs to the encoder whose id is in `config.json`.
 """
 
-import sys
-from pathlib import Path
-
 from pleinair.tools.pocket.catalogue.captions import caption
-from pleinair.tools.pocket.catalogue.sampling import draw_scene, fingerprint
+from pleinair.tools.pocket.catalogue.sampling import draw_scene
 from pleinair.tools.pocket.catalogue.scenes import Scene, render
 from pleinair.tools.pocket.training.adaptor import SCENES, fit
 from pleinair.tools.pocket.training.card import write_card
@@ -31,9 +28,5 @@ def train(run: Run) -> None:
         scenes[str(index)] = scene
         names = tuple(s.name for s in species)
         examples.append(Example(str(index), caption(rng, scene, by_name=True).words, names))
-    facts = fit(run, examples, lambda id: render(scenes[id]))
-    write_card(run.out / "adaptor", "Pocket adaptor", __doc__ or "", facts, world=fingerprint())
-
-
-if __name__ == "__main__":
-    train(Run(Path(sys.argv[1]), Path(sys.argv[2]), 0.0, resume=False, tiny=False))
+    facts = fit(run, examples, lambda id: render(scenes[id]), "catalogue")
+    write_card(run.out / "adaptor", "Pocket adaptor", __doc__ or "", facts, world="catalogue")

@@ -8,13 +8,11 @@ are half one species and half another.
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from pleinair.tools.pocket.catalogue.captions import Text, phrase
-from pleinair.tools.pocket.catalogue.sampling import draw_scene, fingerprint, impostor, stranger
+from pleinair.tools.pocket.catalogue.sampling import draw_scene, impostor, stranger
 from pleinair.tools.pocket.catalogue.scenes import boxes
 from pleinair.tools.pocket.catalogue.species import KINDS, SPECIES, Species, plain
 from pleinair.tools.pocket.training.card import write_card
@@ -95,8 +93,4 @@ def train(run: Run) -> None:
         {"width": 96, "queries": 4, "heads": 4, "details": 128}, {"width": 32, "queries": 2, "details": 16}
     )
     course = fit(run, training_world(run.size(TEXTS, 100)), sizes)
-    write_card(run.out / "detector", "Pocket concept detector", __doc__ or "", course, world=fingerprint())
-
-
-if __name__ == "__main__":
-    train(Run(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), resume=True, tiny=False))
+    write_card(run.out / "detector", "Pocket concept detector", __doc__ or "", course, world="catalogue")

@@ -4,12 +4,10 @@ A caption finds its image, and a patch the phrase of the subject it belongs to. 
 novel ones are not; looks that are no species appear under their description alone.
 """
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from pleinair.tools.pocket.catalogue.captions import phrase, scene_text
-from pleinair.tools.pocket.catalogue.sampling import draw_scene, fingerprint
+from pleinair.tools.pocket.catalogue.sampling import draw_scene
 from pleinair.tools.pocket.catalogue.scenes import SIZE
 from pleinair.tools.pocket.training.card import write_card
 from pleinair.tools.pocket.training.catalogue.cases import training_rng
@@ -41,8 +39,4 @@ def train(run: Run) -> None:
     layout = Layout(SIZE, PATCH, run.size((4, 3), (1, 1)), vocabulary=1400)
     write_encoder_files(folder, training_texts(run.size(TEXTS, 200)), layout)
     course = fit(run, World(_make, scene_text, phrase), folder)
-    write_card(folder, "Pocket encoder", __doc__ or "", course, world=fingerprint())
-
-
-if __name__ == "__main__":
-    train(Run(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]), resume=True, tiny=False))
+    write_card(folder, "Pocket encoder", __doc__ or "", course, world="catalogue")
