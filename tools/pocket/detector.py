@@ -31,7 +31,7 @@ from pleinair.tools.types import BadInput, Box
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PATCHES = 64  # 8 × 8 of them, 8 pixels a side
+PATCHES = 64  # of an image, in a grid of 8 × 8
 DIM = 128  # of the encoder's space
 
 
@@ -105,8 +105,8 @@ class _Details(nn.Module):
 class DetectorNet(nn.Module):
     """Network that scores pairs of an image and a phrase.
 
-    `forward(patches, text, details)` takes unit vectors [n, 64, 128] and [n, 128], and what `look` returned
-    for the images if `details`, the width of the convolutional features, is not 0. It returns logits [n],
+    `forward(patches, text, details)` takes unit vectors [n, 64, 128] and [n, 128], and the images' details
+    [n, 64, details] unless `details`, the width of the convolutional features, is 0. It returns logits [n],
     boxes [n, 4] as centre and size in 0..1, and the patches' relevance logits [n, 64].
     """
 
@@ -115,8 +115,8 @@ class DetectorNet(nn.Module):
         self.details = _Details(details) if details else None
         if details:
             self.from_details = nn.Linear(details, width)
-            self.to_meaning = nn.Linear(details, DIM)
-            self.from_meaning = nn.Linear(DIM, width)
+            self.to_text_space = nn.Linear(details, DIM)
+            self.from_text_space = nn.Linear(DIM, width)
         self.from_patch = nn.Linear(DIM, width)
         self.from_match = nn.Linear(DIM, width)
         self.place = nn.Parameter(torch.randn(PATCHES, width) * 0.1)
@@ -133,13 +133,13 @@ class DetectorNet(nn.Module):
         self.scale = nn.Parameter(torch.tensor(10.0))
         self.shift = nn.Parameter(torch.tensor(0.0))
 
-    def look(self, pixels: Tensor) -> Tensor | None:
+    def extract_details(self, pixels: Tensor) -> Tensor | None:
         """Return the details [n, 64, details] of preprocessed images [n, 3, 96, 96]; None without details."""
         return None if self.details is None else self.details(pixels)
 
-    def meaning(self, details: Tensor) -> Tensor:
+    def project(self, details: Tensor) -> Tensor:
         """Return unit vectors [n, 64, 128] in the encoder's space of details [n, 64, details]."""
-        return F.normalize(self.to_meaning(details), dim=-1)
+        return F.normalize(self.to_text_space(details), dim=-1)
 
     def forward(
         self, patches: Tensor, text: Tensor, details: Tensor | None = None
@@ -148,8 +148,8 @@ class DetectorNet(nn.Module):
         match = patches * text[:, None] * DIM
         tokens = self.from_patch(patches * DIM**0.5) + self.from_match(match) + self.place
         if details is not None:
-            match = self.meaning(details) * text[:, None] * DIM
-            tokens = tokens + self.from_details(details) + self.from_meaning(match)
+            match = self.project(details) * text[:, None] * DIM
+            tokens = tokens + self.from_details(details) + self.from_text_space(match)
         tokens = self.mix(tokens, tokens)
         queries = self.queries + self.to_query(text * DIM**0.5)[:, None]
         for layer in self.gather:
@@ -219,7 +219,7 @@ class ConceptDetector:
         with torch.inference_mode(), one_thread(PREFIX):
             _, patches = encode_images(self._clip, pixels)
             text = self._clip.encode_text(self._tokenize(list(phrases)), normalize=True)
-            details = self._net.look(pixels)
+            details = self._net.extract_details(pixels)
             details = None if details is None else details.expand(len(phrases), -1, -1)
             logits, boxes, _ = self._net(patches.expand(len(phrases), -1, -1), text, details)
             scale, shift = self._calibration

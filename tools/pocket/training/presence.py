@@ -141,7 +141,7 @@ def _assemble(
 
 def _answer(net: DetectorNet, batch: Batch) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor | None]:
     """Return what the network says about each phrase, and the details of each image."""
-    details = net.look(batch.images)
+    details = net.extract_details(batch.images)
     repeated = None if details is None else details.repeat_interleave(PHRASES, 0)
     return net(batch.patches.repeat_interleave(PHRASES, 0), batch.texts, repeated), details
 
@@ -156,7 +156,7 @@ def _presence_loss(answer: tuple[Tensor, Tensor, Tensor], batch: Batch) -> Tenso
 
 
 class Names(nn.Module):
-    """Names of the taught species, and two meanings more: a look of no species, and background."""
+    """Classes of the details: the taught species' names, a look that is no species, and background."""
 
     def __init__(self, names: Sequence[str], encoder: FrozenEncoder) -> None:
         """Encode the names."""
@@ -168,7 +168,7 @@ class Names(nn.Module):
     def loss(self, net: DetectorNet, details: Tensor, samples: Sequence[Sample]) -> Tensor:
         """Return the patches' cross-entropy over the names; details are [n, 64, width]."""
         classes = torch.cat([self.vectors, F.normalize(self.others, dim=-1)])  # type: ignore[list-item]
-        scores = SHARPNESS * net.meaning(details) @ classes.T
+        scores = SHARPNESS * net.project(details) @ classes.T
         return F.cross_entropy(scores.flatten(0, 1), self._targets(samples), ignore_index=-1)
 
     def _targets(self, samples: Sequence[Sample]) -> Tensor:

@@ -44,8 +44,8 @@ def test_the_product_loads_what_was_trained(run: Run) -> None:
     tower = OpenClipEncoder(f"local-dir:{run.out / 'encoder'}")
     assert tower.encode_text(["a hoopoe"]).shape == (1, 128)
     image = render(draw_scene(held_out_rng(0), [BY_NAME["hoopoe"]]))
-    eyes = ConceptDetector(run.out / "detector", run.out / "encoder")
-    hoopoe, stork = eyes.detect(image, ["a hoopoe", "a painted stork"])
+    concepts = ConceptDetector(run.out / "detector", run.out / "encoder")
+    hoopoe, stork = concepts.detect(image, ["a hoopoe", "a painted stork"])
     assert 0 <= hoopoe.probability <= 1
     assert (hoopoe.unknown, stork.unknown) == ("", "painted stork")
     assert stork.probability < 0.5
