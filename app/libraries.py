@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pleinair.app.paths import Paths
+from pleinair.app.pocket import world_of
 from pleinair.app.settings import POCKET, Settings
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.deadline import check_deadline
+from pleinair.tools.pocket.worlds import cached_library
 from pleinair.tools.storage.postgres import repeated
 from pleinair.tools.types import BadInput, Encoder, PleinairError
 
@@ -242,9 +244,7 @@ def library_folders(settings: Settings, places: Paths) -> tuple[str, ...]:
     Raise `BadInput` where no library is set.
     """
     if settings.library.folder == POCKET:
-        from pleinair.tools.pocket.invented.library import cached_library
-
-        return (str(cached_library(places.cache)),)
+        return (str(cached_library(world_of(settings), places.cache)),)
     require_library(settings)
     return settings.library.absolute().folders
 

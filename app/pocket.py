@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pleinair.tools.pocket import worlds
 from pleinair.tools.pocket.threads import PREFIX
 
 if TYPE_CHECKING:
     from pleinair.app.settings import Settings
     from pleinair.tools.pocket.language import Language
+    from pleinair.tools.pocket.worlds import World
 
 
 def is_pocket(settings: Settings) -> bool:
@@ -16,8 +18,14 @@ def is_pocket(settings: Settings) -> bool:
     return str(settings.generator.arguments.get("folder", "")).startswith(PREFIX)
 
 
-def language_of(settings: Settings) -> Language:
-    """Return the language of the pocket models."""
-    from pleinair.tools.pocket.invented.language import InventedLanguage
+def world_of(settings: Settings) -> World:
+    """Return the world of the pocket generator, or of the pocket chat model beside another generator."""
+    if is_pocket(settings):
+        return worlds.world_of(str(settings.generator.arguments["folder"]))
+    world: World = settings.mllm.arguments.get("world", worlds.DEFAULT)
+    return world
 
-    return InventedLanguage()
+
+def language_of(settings: Settings) -> Language:
+    """Return the language of the settings' world."""
+    return worlds.language_of(world_of(settings))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,6 +25,7 @@ from pleinair.tools.prompt_options import PromptOption, parse_prompt_options
 from pleinair.tools.types import MAX_SIDE, BadInput, Capabilities, ImageOptions
 
 MAX_RATIO = 8.0
+CHATS = ("react",)  # graphs to which a line of a chat is sent, which may be a change
 READ_BY_GRAMMAR = ("pleinair", "imagerag", "crossmodal")  # graphs whose first MLLM call reads the prompt
 
 
@@ -78,7 +80,7 @@ def request_from(
         if image := _image_options(options, capabilities, explicit):
             settings = settings.model_copy(update={"image": _checked(settings.image, image)})
     request = new_request(
-        prompt=language_of(settings).canonical(text) if is_text and is_pocket(settings) else text,
+        prompt=_canonical(text, settings) if is_text and fields.get("graph") not in CHATS else text,
         settings=settings,
         seed=seed,
         num_images=1 if num_images is None else num_images,
@@ -121,6 +123,15 @@ def _whole(value: str, option: PromptOption) -> int:
     except ValueError as error:
         message = f"{option.text!r} in the prompt: must be a whole number"
         raise BadInput(message, field="prompt") from error
+
+
+def _canonical(prompt: str, settings: Settings) -> str:
+    """Return a prompt in the pocket generator's words; others, and for other generators, stay as they are."""
+    if not is_pocket(settings):
+        return prompt
+    with suppress(OutsideWorld):
+        return language_of(settings).canonical(prompt)
+    return prompt
 
 
 def _image_options(

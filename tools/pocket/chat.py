@@ -23,8 +23,8 @@ from pydantic import Field, PrivateAttr
 
 from pleinair.tools.pocket.chat_driver import drive, is_driving
 from pleinair.tools.pocket.chat_payload import Json, argument, decode_image, images_in, read_payload, usage
-from pleinair.tools.pocket.invented.language import InventedLanguage
 from pleinair.tools.pocket.language import Language, OutsideWorld
+from pleinair.tools.pocket.worlds import DEFAULT, World, language_of, model_folder
 from pleinair.tools.types import BadInput, Box
 
 if TYPE_CHECKING:
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 class PocketChat(BaseChatModel):
     """Chat model that answers by rules about prompts and by a concept detector about images."""
 
-    detector: str = "pocket/detector"  # the detector's folder; the shipped one by default
+    world: World = DEFAULT
+    detector: str = ""  # the detector's folder; the shipped one of the world if empty
     present_at: float = Field(default=0.7, ge=0, le=1)  # probability from which a concept is present
     missing_at: float = Field(default=0.3, ge=0, le=1)  # probability up to which it is missing
     error_rate: float = Field(default=0.0, ge=0, le=1)  # share of detections that are inverted
@@ -54,7 +55,7 @@ class PocketChat(BaseChatModel):
     @property
     def language(self) -> Language:
         """Return the language of the world that the model knows."""
-        return InventedLanguage()
+        return language_of(self.world)
 
     def bind_tools(
         self, tools: Sequence[Any], *, tool_choice: str | None = None, **kwargs: Any
@@ -110,7 +111,8 @@ class PocketChat(BaseChatModel):
             if self._loaded is None:
                 from pleinair.tools.pocket.detector import ConceptDetector
 
-                self._loaded = ConceptDetector(self.detector)
+                detector = self.detector or model_folder(self.world, "detector")
+                self._loaded = ConceptDetector(detector, model_folder(self.world, "encoder"))
             return self._loaded
 
     def _err(self, image: bytes, phrase: str, detection: Detection) -> Detection:

@@ -152,7 +152,7 @@ def test_a_veto_of_a_reference_that_was_not_used_is_refused(
         ("make the wren bigger", "'bigger' after 'wren' is not understood"),
         ("add a saverel wren", "cannot read 'add a saverel wren'"),
         ("make two wrens", "not 'two'"),
-        ("bigger, please", "cannot read 'bigger, please'"),
+        ("bigger, please", "'bigger' is no subject that I know"),
         ("make the sky darker", "'sky darker' is no subject that I know"),
         ("brighter colours", "'brighter colours' is no subject that I know"),
         ("now make it louder", "of what was drawn only the place can be changed"),
@@ -169,7 +169,7 @@ def test_in_a_chat_other_changes_are_refused_with_what_can_be_changed(prompt: st
 
 @pytest.mark.parametrize("prompt", ["a red bicycle", "a velmora finch", "an  Orvo beside the red car", "cod"])
 def test_in_a_chat_a_complete_prompt_replaces_the_last(prompt: str) -> None:
-    assert calls_for(prompt=prompt, before=BEFORE)["decompose"]["wish"] == prompt
+    assert calls_for(prompt=prompt, before=BEFORE)["decompose"]["wish"] == prompt.lower()
 
 
 @pytest.mark.parametrize("prompt", ["again", "Once more.", "try again"])

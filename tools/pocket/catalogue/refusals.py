@@ -7,6 +7,7 @@ from typing import Literal
 
 from pleinair.tools.pocket.catalogue.palette import NAMED
 from pleinair.tools.pocket.catalogue.species import BY_NAME, KINDS
+from pleinair.tools.pocket.language import OutsideWorld
 
 Kind = Literal[
     "unknown name", "too many subjects", "too many of one", "colour", "not shown", "negation", "no subject",
@@ -15,7 +16,7 @@ Kind = Literal[
 _KINDS = ", ".join(kind.plural for kind in KINDS.values())
 
 
-class NotUnderstood(ValueError):
+class NotUnderstood(OutsideWorld):
     """Request that the world cannot draw; the message is one line that says why.
 
     `phrase` has the user's words, `nearest` up to three names of the world, best first. `reason` is a

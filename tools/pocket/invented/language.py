@@ -69,7 +69,8 @@ class InventedLanguage:
 
     def change(self, line: str, before: str) -> Change:
         """Return the complete prompt that a line means, and the subjects that get other references."""
-        text = " ".join(line.lower().split())
+        line = normalized(line)
+        text = " ".join(line.split())
         match = _CHANGE.match(text)
         place = _place_of(match["place"]) if match else ""
         veto = _NOT_THAT.search(text)

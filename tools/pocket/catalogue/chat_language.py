@@ -1,0 +1,59 @@
+"""Language of the catalogue world for the pocket chat model and the program: prompts in, prompts out.
+
+A prompt comes back in the first of the wordings that the generator was trained on. Not covered: going back to
+an earlier image, which a chat has a command for.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from pleinair.tools.pocket.catalogue import changes, language
+from pleinair.tools.pocket.catalogue.prompts import Mention, Request, write_prompt
+from pleinair.tools.pocket.catalogue.refusals import with_article
+from pleinair.tools.pocket.catalogue.species import KINDS, SPECIES
+from pleinair.tools.pocket.language import Change, OutsideWorld
+from pleinair.tools.types import Concept
+
+_OPENINGS = ("a photo of", "a picture of", "an image of")
+
+
+class CatalogueLanguage:
+    """The world's implementation of `Language`; its refusals are `NotUnderstood`."""
+
+    abilities = (
+        f"I read prompts by rules, such as 'two puffins on a beach at sunset': {', '.join(KINDS)}, by name "
+        "or in a colour, up to three in an image, with a place, a light and a weather"
+    )
+    names: Sequence[str] = tuple(species.name for species in SPECIES)
+
+    def canonical(self, prompt: str) -> str:
+        """Return the prompt in the generator's words."""
+        return language.write(language.read(prompt).request)
+
+    def concepts(self, prompt: str) -> list[Concept]:
+        """Return what must be visible, each once: "hoopoe", "red car"."""
+        return list(language.concepts(language.read(prompt).request))
+
+    def captions(self, concept: str, count: int) -> list[str]:
+        """Return a caption with each opening, up to `count`."""
+        return [f"{opening} {with_article(concept)}" for opening in _OPENINGS[:count]]
+
+    def caption(self, names: Sequence[str]) -> str:
+        """Return a caption of subjects beside each other."""
+        return language.write(Request(tuple(map(Mention, names))))
+
+    def rephrase(self, prompt: str) -> str:
+        """Return one of the wordings that the generator was trained on."""
+        return write_prompt(random.Random(prompt), language.read(prompt).request)
+
+    def change(self, line: str, before: str) -> Change:
+        """Return the complete prompt that a line means; raise `OutsideWorld` for one that goes back."""
+        if not before:
+            return Change(self.canonical(line))
+        changed = changes.change(line, language.read(before).request)
+        if changed.earlier:
+            raise OutsideWorld("I cannot go back to an earlier image in words; undo does")
+        vetoed = changed.other_reference_of
+        return Change(language.write(changed.request), ", ".join(vetoed), vetoed)
