@@ -49,8 +49,8 @@ class Arrangement:
         at = 0
         while at < len(self.parts):
             at += self._read_part(at)
-        self._check_counts(text)
-        unplaced = self._place()
+        check_counts(self.subjects, text)
+        unplaced = self._place(text)
         order, relations = self._order(text)
         return tuple(self.subjects[number] for number in order), relations, unplaced
 
@@ -165,18 +165,11 @@ class Arrangement:
             )
         self.links.append((first, relation, second))
 
-    def _check_counts(self, text: str) -> None:
-        """Raise NotUnderstood for no subject, more than three, or three of which there are several."""
-        count = len(self.subjects)
-        names = tuple(subject.name for subject in self.subjects)
-        if not count:
-            raise NotUnderstood("no subject", " ".join(text.split()))
-        if count > 3 or (count == 3 and any(subject.count > 1 for subject in self.subjects)):
-            raise NotUnderstood("too many subjects", ", ".join(map(_counted, self.subjects)), names[:3])
-
-    def _place(self) -> tuple[str, ...]:
+    def _place(self, text: str) -> tuple[str, ...]:
         """Make links of positions and of the sides of two subjects; return those of a single subject."""
         if len(self.subjects) == 1:
+            if not {"behind", "in front of"}.issuperset(self.positions.values()):
+                raise self._not_related(text)
             return (*self.positions.values(), *self.sides.values())
         for number, relation in self.positions.items():
             self.links.append((number, relation, number - 1 if number else 1))
@@ -219,6 +212,15 @@ class Arrangement:
             numbers.remove(self.middle)
             numbers.insert(1, self.middle)
         return numbers
+
+
+def check_counts(subjects: Sequence[Mention], text: str) -> None:
+    """Raise NotUnderstood for no subject, more than three, or three of which there are several."""
+    names = tuple(subject.name for subject in subjects)
+    if not subjects:
+        raise NotUnderstood("no subject", " ".join(text.split()))
+    if len(subjects) > 3 or (len(subjects) == 3 and any(subject.count > 1 for subject in subjects)):
+        raise NotUnderstood("too many subjects", ", ".join(map(_counted, subjects)), names[:3])
 
 
 def _chain(links: Sequence[_Link]) -> tuple[int, ...]:

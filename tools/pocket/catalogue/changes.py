@@ -8,10 +8,10 @@ Not covered: changes of changes ("a bit less"), and references to images by what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from pleinair.tools.pocket.catalogue.arrangement import Arrangement, find, kind_of
+from pleinair.tools.pocket.catalogue.arrangement import Arrangement, check_counts, find, kind_of
 from pleinair.tools.pocket.catalogue.language import complete, read
 from pleinair.tools.pocket.catalogue.lexicon import CHANGES, scan, words_of
 from pleinair.tools.pocket.catalogue.phrases import Phrase, Phrases, read_phrases
@@ -37,6 +37,8 @@ class Change:
     again: bool = False  # the same once more, with another seed
     other_reference_of: tuple[str, ...] = ()  # names of subjects whose references shall be others
     earlier: int = 0  # image of the chat to go back to, from 1; -1 is the one before the last
+    omitted: tuple[str, ...] = ()  # as in a `Reading`
+    corrected: Mapping[str, str] = field(default_factory=dict)
 
 
 def change(text: str, before: Request) -> Change:
@@ -50,11 +52,18 @@ def change(text: str, before: Request) -> Change:
     if for_caller is not None:
         return for_caller
     if _is_new(words, before):
-        return Change(read(text).request, is_new=True)
+        reading = read(text)
+        return Change(reading.request, True, omitted=reading.omitted, corrected=reading.corrected)
     request = before
     for clause in filter(None, _clauses(words)):  # "the same, but at night" has an empty one
         request = _apply(clause, request)
-    return Change(request)
+    check_counts(request.mentions, text)
+    if request == before and not _has_setting(words):
+        raise NotUnderstood("change", " ".join(text.split()), _names(before))
+    items, corrections = scan(text)
+    narrowed = {item.text: item.word.value for item in items if item.word.wider}
+    omitted = tuple(item.text for item in items if item.role == "harmless")
+    return Change(request, omitted=omitted, corrected=corrections | narrowed)
 
 
 def _text(words: Sequence[str]) -> str:
@@ -72,7 +81,8 @@ def _without_politeness(words: _Words) -> _Words:
         words = words[max(1, _begins(words, CHANGES["polite"])) :]
     while words and (words[-1] in (*_MARKS, "please", "thanks", "now", "too", "again")):
         words = words[:-1]
-    return words
+    begins_twice = words[:1] in (["and"], ["also"]) and _operation(words[1:])  # "and make it night"
+    return words[1:] if begins_twice else words
 
 
 def _operation(words: _Words) -> tuple[Operation, int] | None:
@@ -204,10 +214,7 @@ def _count(request: Request, number: int, count: int) -> Request:
 
 
 def _with(request: Request, number: int, mention: Mention) -> Request:
-    mentions = (*request.mentions[:number], mention, *request.mentions[number + 1 :])
-    if len(mentions) == 3 and any(other.count > 1 for other in mentions):
-        raise NotUnderstood("too many subjects", ", ".join(_names(replace(request, mentions=mentions))))
-    return replace(request, mentions=mentions)
+    return replace(request, mentions=(*request.mentions[:number], mention, *request.mentions[number + 1 :]))
 
 
 def _arranged(
@@ -375,7 +382,7 @@ def _resized(mention: Mention, step: str) -> Mention:
 
 def _adjust(words: _Words, request: Request) -> Request:
     """Change colours, counts, sizes, relations and settings; "make the bird a hoopoe" replaces."""
-    words, step = _sizes(words[1:] if words[0] in CHANGES["verbs"] else words)
+    words, step = _sizes(words[_begins(words, CHANGES["verbs"]) :])
     words = [word for word in words if word != "into"]
     is_of_all = not {"them", "all", "both", "everything"}.isdisjoint(words)
     if is_of_all and len(request.mentions) > 1:
@@ -451,7 +458,7 @@ def _merged(
                 count=part.mention.count if has_number else before.count,
             )
             changed = _with(changed, number, stated)
-    if not named and changed.mentions == request.mentions and not _has_setting(words):
+    if changed.mentions == request.mentions and not _has_setting(words):
         raise NotUnderstood("change", _text(words), _names(request))
     return changed
 

@@ -67,7 +67,7 @@ class _Token:
 
 
 _Key = tuple[str, ...]
-_TOKEN = re.compile(r"[^\W_]+(?:'[^\W_]+)*|[,;.!?():+&/\n]|(?<=\s)[-\u2013\u2014](?=\s)")
+_TOKEN = re.compile(r"\d+[.:]\d+|[^\W_]+(?:'[^\W_]+)*|[,;.!?():+&/\n]|(?<=\s)[-\u2013\u2014](?=\s)")
 _MARKS: Mapping[str, Word] = (
     {
         ":": Word("colon"),
@@ -222,10 +222,16 @@ VOCABULARY = frozenset(part for key in LEXICON for part in key)  # of phrases to
 
 
 def _correctable() -> set[str]:
-    """Return the words of names and settings, five letters or more, that have no other role."""
-    words = {part for phrase, word in (*_names(), *_settings()) for part in _key(phrase) if len(part) >= 5}
-    roles = ("name", "kind", "setting", "unknown")
-    return {part for part in words if LEXICON.get((part,), Word("unknown")).role in roles}
+    """Return the words of names, and single words of other meaning, that have five letters or more."""
+    names = {part for phrase, _ in _names() for part in _key(phrase)}
+    keys = ((_key(phrase), word) for phrase, word in (*_modifiers(), *_settings()))
+    others = {key[0] for key, word in keys if len(key) == 1 and word.role != "number"}
+    roles = ("name", "kind", "setting", "colour", "size", "unknown")
+    return {
+        part
+        for part in names | others
+        if len(part) >= 5 and LEXICON.get((part,), Word("unknown")).role in roles
+    }
 
 
 _CORRECTABLE = sorted(_correctable())

@@ -239,9 +239,14 @@ class _Reader:
         if not subjects:
             self.before = [part for part in words if part.role != "copy"]
             return
-        if _is_another(words):
-            name = parts[subjects[-1]].mention.name  # type: ignore[union-attr]
-            parts.append(Phrase("subject", mention=self._mention(name, _count_of(words, name, 1), words)))
+        if _is_unfinished(words):
+            raise NotUnderstood("unknown name", " ".join(part.text for part in words))
+        base = parts[subjects[-1]].mention
+        assert base is not None
+        is_joined = parts[-1].role == "relation" or parts[-1].value in ("and", "with")
+        if _is_another(words) and (is_joined or _contradicts(words, base)):
+            mention = self._mention(base.name, _count_of(words, base.name, 1), words)
+            parts.append(Phrase("subject", mention=mention))
             return
         for at in subjects if any(part.role == "all" for part in words) else subjects[-1:]:
             self._say_more(at, words)
@@ -297,12 +302,24 @@ def _names_in(items: Sequence[Item]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(item.word.value for item in items if item.role in ("name", "kind")))[:3]
 
 
+def _contradicts(words: Sequence[Item], mention: Mention) -> bool:
+    """Return whether words state another size or colour than a mention has."""
+    before = {"size": mention.size, "colour": mention.colour}
+    return any(before.get(part.role, "") not in ("", part.word.value) for part in words)
+
+
 def _is_another(words: Sequence[Item]) -> bool:
-    """Return whether words name a thing like the one before: "a red one"; not "big one"."""
+    """Return whether words may name a thing like the one before: "a red one"; not "big one"."""
     is_indefinite = any(
         part.role == "article" and part.word.value in ("a", "an", "another") for part in words
     )
     return is_indefinite and any(part.role == "copy" or part.text.lower() == "one" for part in words)
+
+
+def _is_unfinished(words: Sequence[Item]) -> bool:
+    """Return whether words begin a new thing without naming it: "a red"; not "a pair of them"."""
+    roles = {part.role for part in words}
+    return words[0].word.value in ("a", "an", "another") and roles.isdisjoint({"number", "copy"})
 
 
 def _count_of(words: Sequence[Item], name: str, default: int) -> int:

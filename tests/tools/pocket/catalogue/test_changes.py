@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from pleinair.tools.pocket.catalogue.changes import Change, change
-from pleinair.tools.pocket.catalogue.language import read, write
+from pleinair.tools.pocket.catalogue.language import complete, read, write
+from pleinair.tools.pocket.catalogue.lexicon import CHANGES
 from pleinair.tools.pocket.catalogue.refusals import Kind, NotUnderstood
 
 
@@ -74,11 +77,36 @@ def changed(before: str, text: str) -> str:
         # several at once
         ("a dog", "add a taxi and make it night", "a dog and a taxi at night"),
         ("a dog and a car", "remove the car, add a taxi, and make it night", "a dog and a taxi at night"),
+        ("a dog and a car", "and make the dog bigger", "a big dog and a car"),
         ("a dog", "three of them and in the snow", "three dogs in the snow"),
     ],
 )
 def test_changes(before: str, text: str, after: str) -> None:
     assert changed(before, text) == after
+
+
+def test_what_was_left_out_or_read_as_another_word_is_stated() -> None:
+    result = change("add a lovely pufin", read("a penguin").request)
+    assert (result.omitted, result.corrected) == (("lovely",), {"pufin": "puffin"})
+    new = change("a lovely pufin", read("a penguin").request)
+    assert (new.is_new, new.omitted, new.corrected) == (True, ("lovely",), {"pufin": "puffin"})
+
+
+def test_any_change_is_refused_or_can_be_drawn() -> None:
+    rng = random.Random(4)
+    beginnings = [*CHANGES["add"], *CHANGES["remove"], *CHANGES["adjust"], *CHANGES["replace"], ""]
+    words = "a dog|the dog|hoopoe|two|red|on|the car|it|them|at night|behind|and|,".split("|")
+    request, changes = read("a dog and a car").request, 0
+    for _ in range(2000):
+        text = " ".join([rng.choice(beginnings), *rng.choices(words, k=rng.randint(1, 5))])
+        try:
+            after = change(text, request).request
+        except NotUnderstood:
+            continue
+        changes += 1
+        assert read(write(after)).request == complete(after), text
+        request = after if changes % 10 else read("a dog and a car").request
+    assert changes > 100
 
 
 def test_a_sunny_day_is_a_day_and_clear() -> None:
@@ -135,6 +163,8 @@ def test_what_only_the_caller_can_do_is_in_fields(text: str, expected: dict[str,
         ("a dog", "remove the taxi", "change", "taxi"),
         ("a dog", "remove the dog", "no subject", "nothing but dog"),
         ("a dog", "put it on the left", "relations", "it on the left"),
+        ("a dog and a car", "the dog is nice", "change", "the dog is nice"),
+        ("a red car", "make the car red", "change", "the car red"),
         ("a dog", "foo bar", "unknown name", "foo bar"),
     ],
 )
