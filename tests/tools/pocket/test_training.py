@@ -85,7 +85,7 @@ def test_the_command_trains_and_exports_models_that_the_product_loads(
     [
         (["all", "--tiny"], "add --out FOLDER"),
         (["encoder", "--world", "catalogue"], "add --out FOLDER"),
-        (["generator", "--world", "catalogue"], "has no part 'generator'; choose from all, encoder"),
+        (["decoder", "--world", "catalogue"], "has no part 'decoder'; choose from all, encoder"),
         (["encoder", "--minutes", "0"], "--minutes 0 is not above 0"),
     ],
 )

@@ -18,7 +18,13 @@ from pleinair.tools.pocket.training.course import Run
 
 MINUTES = {
     "invented": {"encoder": 16.0, "detector": 34.0, "adaptor": 0.0, "autoencoder": 20.0, "generator": 250.0},
-    "catalogue": {"encoder": 60.0, "detector": 120.0, "adaptor": 0.0},
+    "catalogue": {
+        "encoder": 60.0,
+        "detector": 120.0,
+        "adaptor": 0.0,
+        "autoencoder": 20.0,
+        "generator": 480.0,
+    },
 }
 PACKAGES = {
     "invented": "pleinair.tools.pocket.training",
@@ -49,9 +55,10 @@ def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("part", help=f"all, {', '.join(MINUTES['invented'])}; `detector` needs `encoder`")
     parser.add_argument("--world", choices=MINUTES, default="invented", help="(%(default)s)")
+    resume = "continue from the checkpoints in --work; a generator without one from the generator in --out"
     minutes = "training time of the part, or of all together, earlier runs included; default: as shipped"
     parser.add_argument("--minutes", type=float, help=minutes)
-    parser.add_argument("--resume", action="store_true", help="continue from the checkpoints in --work")
+    parser.add_argument("--resume", action="store_true", help=resume)
     parser.add_argument("--out", type=Path, default=SHIPPED, help="folder of the models (%(default)s)")
     parser.add_argument("--work", type=Path, help="folder of checkpoints and data; default: the cache")
     parser.add_argument("--tiny", action="store_true", help="small sizes and two steps; needs --out")

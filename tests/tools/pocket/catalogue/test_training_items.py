@@ -4,16 +4,13 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import pytest
 import torch
 
-from pleinair.tools.pocket.catalogue.scenes import render
 from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES
-from pleinair.tools.pocket.training.autoencoder import fit_patch_map
 from pleinair.tools.pocket.training.catalogue import pool
 from pleinair.tools.pocket.training.catalogue.cases import draw_item, held_out_rng, training_rng
 from pleinair.tools.pocket.training.catalogue.flow import LAYOUT, NOISE, build_tokenizer
+from pleinair.tools.pocket.training.course import Run
 from pleinair.tools.pocket.training.networks import Batch, Flow, draw_sigma
 
 
@@ -40,18 +37,20 @@ def test_held_out_items_are_none_of_the_training() -> None:
     assert draw_item(held_out_rng(0), 0) != draw_item(training_rng(0), 0)
 
 
-def test_a_shard_holds_tokens_prompts_and_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool, "SHARD", 3)
-    images = [draw_item(training_rng(index), 0).scene for index in range(4)]
-    fitted = fit_patch_map(np.stack([np.asarray(render(scene)) for scene in images]))
-    np.savez(tmp_path / "patch_map.npz", basis=fitted.basis, mean=fitted.mean, scale=fitted.scale)
-    number = next(n for n in range(9) if pool.reference_count(n) == 2)
-    pool.render_shard(tmp_path, number)
-    shard = pool.load_shard(next((tmp_path / "shards").glob("*-2.npz")))
-    assert shard.targets.shape == (3, LAYOUT.image_tokens, 64)
-    assert shard.references.shape == (3, 2 * LAYOUT.reference_tokens, 64)
-    assert shard.covered.shape == (3, LAYOUT.image_tokens)
-    assert [len(prompts) for prompts in shard.prompts] == [4, 4, 4]
+def test_shards_hold_tokens_prompts_and_references(tmp_path: Path) -> None:
+    run = Run(tmp_path, tmp_path, 1.0, resume=False, tiny=True)
+    pool.render_shards(run)
+    paths = sorted((tmp_path / "shards").iterdir())
+    assert {path.stem[-1] for path in paths} == {"0", "1", "2", "3"}
+    shard = pool.load_shard(next(path for path in paths if path.stem.endswith("-2")))
+    assert shard.targets.shape == (4, LAYOUT.image_tokens, 64)
+    assert shard.references.shape == (4, 2 * LAYOUT.reference_tokens, 64)
+    assert shard.covered.shape == (4, LAYOUT.image_tokens)
+    assert [len(prompts) for prompts in shard.prompts] == [4] * 4
+    before = paths[0].stat().st_mtime_ns
+    paths[1].unlink()
+    pool.render_shards(run)
+    assert paths[1].exists() and paths[0].stat().st_mtime_ns == before
 
 
 def test_the_network_takes_up_to_three_references() -> None:

@@ -42,7 +42,15 @@ NOISE = 0.5  # centre of the noise levels
 WORD_BATCH, WORD_RATE, WORD_STEPS, THUMBNAIL = 96, 2e-3, 1500, 8
 
 
-def build_tokenizer(count: int = 30_000) -> PreTrainedTokenizerFast:
+def load_tokenizer(run: Run) -> PreTrainedTokenizerFast:
+    """Load the tokenizer of a run, trained the first time."""
+    folder = run.work / "tokenizer"
+    if not folder.exists():
+        build_tokenizer(run.size(30_000, 50)).save_pretrained(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def build_tokenizer(count: int) -> PreTrainedTokenizerFast:
     """Train the BPE on `count` prompts; capitals do not count."""
     return train_tokenizer(prompts(count), VOCABULARY, normalizers.Lowercase(), prefix_space=True)
 

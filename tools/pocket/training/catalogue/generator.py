@@ -7,23 +7,25 @@ order in which the prompt names their subjects.
 from __future__ import annotations
 
 import random
-import sys
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
+from diffusers import Flux2Transformer2DModel
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 from pleinair.tools.pocket.catalogue.scenes import SIZE
-from pleinair.tools.pocket.training.catalogue.flow import LAYOUT, NOISE, build_tokenizer, pretrain_text
+from pleinair.tools.pocket.training.autoencoder import load_decoder
+from pleinair.tools.pocket.training.card import write_card
+from pleinair.tools.pocket.training.catalogue.autoencoder import NAME
+from pleinair.tools.pocket.training.catalogue.flow import LAYOUT, NOISE, load_tokenizer, pretrain_text
 from pleinair.tools.pocket.training.catalogue.pool import (
     REFERENCE_SIZE,
-    SHARD,
-    Shard,
     load_patch_map,
     load_shard,
+    render_shards,
 )
 from pleinair.tools.pocket.training.course import Course, Run
 from pleinair.tools.pocket.training.generator import EMA, optimizers, schedule, write_pipeline
@@ -46,46 +48,35 @@ SETTINGS = {
 
 
 class Data:
-    """Source of batches from the shards that are rendered so far."""
+    """Source of batches from the rendered shards, of which some at a time are in memory."""
 
     def __init__(self, run: Run, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
-        """Load the shards' names; `mean` and `spread` (64,) are those of the packed channels."""
-        self._folder, self._tokenizer = run.work / "shards", tokenizer
-        self._rng = random.Random(seed)
-        self._loaded: dict[int, list[Shard]] = {count: [] for count in range(4)}
-        self._names: dict[int, list[Path]] = {}
-        self._refresh()
+        """Load shards; `mean` and `spread` (64,) are those of the packed channels."""
+        self._tokenizer, self._size = tokenizer, run.size(BATCH, 6)
+        self._rng, self._batches = random.Random(seed), 0
+        self._paths = [sorted((run.work / "shards").glob(f"????-{count}.npz")) for count in range(4)]
+        self._loaded = [[load_shard(path) for path in paths[:RESIDENT]] for paths in self._paths]
         first = np.concatenate([shard.targets for shard in self._loaded[0][:8]])
         tokens = torch.from_numpy(first.astype(np.float32)).reshape(-1, 64)
-        scale = torch.from_numpy(load_patch_map(run.work).scale)
-        path = run.work / "statistics.pt"
-        if not path.exists():
-            spread = tokens.std(dim=0) / (scale / scale[0]).sqrt().repeat_interleave(4)
-            torch.save({"mean": tokens.mean(dim=0), "spread": spread}, path)
-        stored = torch.load(path, weights_only=True)
-        self.mean, self.spread = stored["mean"], stored["spread"]
-        self._batches = 0
+        scale = torch.from_numpy(load_patch_map(run).scale)
+        self.mean = tokens.mean(dim=0)
+        self.spread = tokens.std(dim=0) / (scale / scale[0]).sqrt().repeat_interleave(4)
 
-    def _refresh(self) -> None:
-        """Load shards rendered since, and exchange some in memory."""
-        for count in range(4):
-            names = sorted(self._folder.glob(f"*-{count}.npz"))
-            names = [name for name in names if ".new" not in name.name]
-            loaded = self._loaded[count]
-            wanted = names if len(names) <= RESIDENT else self._rng.sample(names, 6)
-            if len(names) <= RESIDENT:
-                self._loaded[count] = loaded + [load_shard(name) for name in wanted[len(loaded) :]]
-            else:
-                self._loaded[count] = (loaded + [load_shard(name) for name in wanted])[-RESIDENT:]
+    def _exchange(self) -> None:
+        """Exchange a tenth of the shards in memory where there are more on disk."""
+        for paths, loaded in zip(self._paths, self._loaded, strict=True):
+            if len(paths) > RESIDENT:
+                for place in self._rng.sample(range(RESIDENT), RESIDENT // 10):
+                    loaded[place] = load_shard(self._rng.choice(paths))
 
     def batch(self) -> Batch:
         """Return one batch of a single reference count."""
         self._batches += 1
         if self._batches % 400 == 0:
-            self._refresh()
+            self._exchange()
         count = self._rng.choices(range(4), BATCH_SHARES)[0]
         shards = self._rng.choices(self._loaded[count], k=6)
-        rows = [[self._rng.randrange(SHARD) for _ in range(BATCH // 6)] for _ in shards]
+        rows = [[self._rng.randrange(len(s.prompts)) for _ in range(self._size // 6)] for s in shards]
         texts = [
             "" if self._rng.random() < TEXT_DROP else self._rng.choice(shard.prompts[row])
             for shard, chosen in zip(shards, rows, strict=True)
@@ -109,49 +100,43 @@ class Data:
         return normal
 
 
-def _load_tokenizer(run: Run) -> PreTrainedTokenizerFast:
-    """Load the tokenizer of a run, trained the first time."""
-    folder = run.work / "tokenizer"
-    if not folder.exists():
-        build_tokenizer().save_pretrained(folder)
-    return PreTrainedTokenizerFast.from_pretrained(folder)
-
-
 def train(run: Run) -> None:
-    """Train the generator for the minutes of the run, earlier ones included."""
+    """Train the generator and export it with the run's autoencoder, which must be trained before.
+
+    A run that resumes without a checkpoint goes on from the generator in `run.out`, if there is one.
+    """
+    render_shards(run)
+    autoencoder = load_decoder(run, NAME, load_patch_map(run))
     torch.manual_seed(0)
-    tokenizer = _load_tokenizer(run)
-    flow = Flow(len(tokenizer), LAYOUT)
-    if not run.load("generator"):
+    tokenizer = load_tokenizer(run)
+    flow = Flow(len(tokenizer), run.size(LAYOUT, replace(LAYOUT, single_blocks=1, heads=2)))
+    if not (run.resume and (run.load("generator") or _load_exported(flow, run))):
         pretrain_text(flow, tokenizer, run)
-    run.say(f"{sum(p.numel() for p in flow.parameters()) / 1e6:.2f} M parameters")
     course = Course(run, "generator", flow, optimizers(flow), schedule, decay=EMA)
     data = Data(run, tokenizer, seed=course.step)
     noise = torch.Generator().manual_seed(course.step)
-    loss_of = torch.compile(flow, dynamic=False)
+    loss_of = flow if run.tiny else torch.compile(flow, dynamic=False)
     for _ in course.steps():
         batch = data.batch()
         start = torch.randn(batch.targets.shape, generator=noise)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=not run.tiny):
             loss = loss_of(batch, start, draw_sigma(len(batch.ids), noise, NOISE))
         course.descend(loss)
+    autoencoder.bn.running_mean.copy_(data.mean)
+    autoencoder.bn.running_var.copy_(data.spread**2 - autoencoder.config.batch_norm_eps)
+    folder = run.out / "generator"
+    write_pipeline(folder, flow, autoencoder, tokenizer, SETTINGS)
+    write_card(folder, "Pocket generator", __doc__ or "", course, world="catalogue")
 
 
-def export(run: Run, autoencoder: Any) -> None:
-    """Write the averaged weights as a pipeline of float16 safetensors."""
-    tokenizer = _load_tokenizer(run)
-    flow = Flow(len(tokenizer), LAYOUT)
-    stored = run.load("generator")
-    assert stored is not None
-    flow.load_state_dict(stored["model"])
-    with torch.no_grad():
-        for name, parameter in flow.named_parameters():
-            parameter.copy_(stored["average"][name])
-    statistics = torch.load(run.work / "statistics.pt", weights_only=True)
-    autoencoder.bn.running_mean.copy_(statistics["mean"])
-    autoencoder.bn.running_var.copy_(statistics["spread"] ** 2 - autoencoder.config.batch_norm_eps)
-    write_pipeline(run.out / "generator", flow, autoencoder, tokenizer, SETTINGS)
-
-
-if __name__ == "__main__":
-    train(Run(Path(sys.argv[1]), Path(sys.argv[1]), float(sys.argv[2]), resume=True, tiny=False))
+def _load_exported(flow: Flow, run: Run) -> bool:
+    """Load the weights of the generator in `run.out` into a flow; return whether there is one."""
+    folder = run.out / "generator"
+    if not (folder / "model_index.json").exists():
+        return False
+    text_encoder = Qwen3ForCausalLM.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    transformer = Flux2Transformer2DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
+    flow.text_encoder.load_state_dict(text_encoder.state_dict())
+    flow.transformer.load_state_dict(transformer.state_dict())
+    run.say(f"generator: goes on from the weights in {folder}")
+    return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ from pleinair.tools.pocket.catalogue.scenes import SIZE, Subject, boxes, place_s
 from pleinair.tools.pocket.catalogue.species import Species
 from pleinair.tools.pocket.training.autoencoder import PatchMap, fit_patch_map
 from pleinair.tools.pocket.training.catalogue.cases import draw_item, training_rng
+from pleinair.tools.pocket.training.course import Run
 from pleinair.tools.pocket.training.pool import pack
 
 REFERENCE_SIZE, CELL = 48, 8  # pixels of a reference's side and of a token's
-SHARD = 500
+SHARD, SHARDS, TINY_SHARDS = 500, 240, 9  # items of a shard, shards
 SHARES = (0.26, 0.34, 0.28, 0.12)  # of shards with 0, 1, 2 and 3 references
 FILTERS = (Image.Resampling.LANCZOS, Image.Resampling.BICUBIC, Image.Resampling.BOX)
 
@@ -43,30 +43,39 @@ def _reference_image(rng: Any, species: Species) -> Image.Image:
     return render(scene)
 
 
-def load_patch_map(work: Path) -> PatchMap:
+def load_patch_map(run: Run) -> PatchMap:
     """Load the patch map, fitted to rendered scenes the first time."""
-    path = work / "patch_map.npz"
+    path = run.work / "patch_map.npz"
     if not path.exists():
-        images = [np.asarray(render(draw_item(training_rng(i), 0).scene)) for i in range(1500)]
-        images += [np.asarray(render(draw_item(training_rng(i), 2).scene)) for i in range(1500, 3000)]
+        half = run.size(1500, 30)
+        images = [np.asarray(render(draw_item(training_rng(i), 0).scene)) for i in range(half)]
+        images += [np.asarray(render(draw_item(training_rng(i), 2).scene)) for i in range(half, 2 * half)]
         fitted = fit_patch_map(np.stack(images))
-        work.mkdir(parents=True, exist_ok=True)
+        run.work.mkdir(parents=True, exist_ok=True)
         np.savez(path, basis=fitted.basis, mean=fitted.mean, scale=fitted.scale)
     with np.load(path) as arrays:
         return PatchMap(**arrays)
 
 
-def render_shard(work: Path, number: int) -> None:
-    """Render shard `number`, unless it is there."""
-    folder = work / "shards"
-    folder.mkdir(parents=True, exist_ok=True)
-    references = reference_count(number)
-    path = folder / f"{number:04}-{references}.npz"
-    if path.exists():
-        return
-    patch_map = load_patch_map(work)
+def render_shards(run: Run) -> None:
+    """Render the shards that are not there; all of them take half an hour."""
+    for number in range(run.size(SHARDS, TINY_SHARDS)):
+        if not _path(run, number).exists():
+            _render_shard(run, number)
+            if number % 20 == 19:
+                run.say(f"generator: {number + 1} of {SHARDS} shards are rendered")
+
+
+def _path(run: Run, number: int) -> Path:
+    return run.work / "shards" / f"{number:04}-{reference_count(number)}.npz"
+
+
+def _render_shard(run: Run, number: int) -> None:
+    path, references, size = _path(run, number), reference_count(number), run.size(SHARD, 4)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    patch_map = load_patch_map(run)
     targets, copies, covered, prompts = [], [], [], []
-    for index in range(number * SHARD, (number + 1) * SHARD):
+    for index in range(number * size, (number + 1) * size):
         rng = training_rng(index)
         item = draw_item(rng, references)
         targets.append(np.asarray(render(item.scene)))
@@ -79,7 +88,7 @@ def render_shard(work: Path, number: int) -> None:
     np.savez(
         draft,
         targets=pack(patch_map.encode(np.stack(targets))).astype(np.float16),
-        references=_encode_references(patch_map, copies, references),
+        references=_encode_references(patch_map, copies, size),
         covered=np.stack(covered),
         prompts=json.dumps(prompts),
     )
@@ -87,11 +96,11 @@ def render_shard(work: Path, number: int) -> None:
 
 
 def _encode_references(
-    patch_map: PatchMap, copies: list[NDArray[np.uint8]], count: int
+    patch_map: PatchMap, copies: list[NDArray[np.uint8]], items: int
 ) -> NDArray[np.float16]:
-    if not count:
-        return np.zeros((SHARD, 0, 64), np.float16)
-    return pack(patch_map.encode(np.stack(copies))).astype(np.float16).reshape(SHARD, -1, 64)
+    if not copies:
+        return np.zeros((items, 0, 64), np.float16)
+    return pack(patch_map.encode(np.stack(copies))).astype(np.float16).reshape(items, -1, 64)
 
 
 def reference_count(number: int) -> int:
@@ -117,9 +126,3 @@ def load_shard(path: Path) -> Shard:
     with np.load(path) as stored:
         arrays = {name: stored[name] for name in ("targets", "references", "covered")}
         return Shard(**arrays, prompts=json.loads(str(stored["prompts"])))
-
-
-if __name__ == "__main__":
-    for shard in range(int(sys.argv[2]), int(sys.argv[3])):
-        render_shard(Path(sys.argv[1]), shard)
-        print("shard", shard, flush=True)

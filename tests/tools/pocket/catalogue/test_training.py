@@ -1,5 +1,7 @@
-"""Training of the catalogue world's encoder, detector, adaptor and oracle, in tiny sizes."""
+"""Training of the catalogue world's models and the oracle, in tiny sizes."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from pleinair.evals.pocket import catalogue_models
 from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle
 from pleinair.evals.pocket.train_oracle import WORLDS
 from pleinair.evals.pocket.train_oracle import train as train_oracle
+from pleinair.tools.diffusion.in_context import InContext
 from pleinair.tools.pocket.catalogue.captions import named
 from pleinair.tools.pocket.catalogue.sampling import draw_scene
 from pleinair.tools.pocket.catalogue.scenes import render
@@ -21,6 +24,7 @@ from pleinair.tools.pocket.training.course import Run
 from pleinair.tools.pocket.training.presence import PHRASES, FrozenEncoder, Names, World
 from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
+from pleinair.tools.types import GenerateRequest
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,37 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     oracle = Run(run.out / CATALOGUE_WEIGHTS.name, run.work, 1.0, resume=False, tiny=True)
     train_oracle(oracle, WORLDS["catalogue"])
     return run
+
+
+def test_the_generator_draws_from_references_and_its_training_goes_on_from_its_weights(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run.out / "generator"
+    settings = json.loads((folder / "pocket.json").read_text("utf-8"))
+    settings["slots"] = settings.pop("references")
+    generator = InContext(folder=str(folder), wording="", inpaint=False, **settings)
+    call = {key: settings[key] for key in ("height", "width", "num_inference_steps", "guidance_scale")}
+    request = GenerateRequest(prompt="a hoopoe on a beach", seed=1, **call)
+    assert generator.generate(request, [], lambda *_: None).size == (96, 96)
+
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "shards").symlink_to(run.work / "shards")
+    shutil.copy(run.work / "decoder.pt", work)
+    main(
+        [
+            "generator",
+            "--world",
+            "catalogue",
+            "--tiny",
+            "--resume",
+            "--work",
+            str(work),
+            "--out",
+            str(run.out),
+        ]
+    )
+    assert f"goes on from the weights in {folder}" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
