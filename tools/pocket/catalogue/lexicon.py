@@ -266,6 +266,12 @@ def words_of(text: str) -> list[str]:
     return [token.key for token in _tokens(text)]
 
 
+def begins(words: Sequence[str], phrases: Sequence[str]) -> int:
+    """Return the number of words of the longest phrase with which words begin, 0 for none."""
+    text = " ".join(words) + " "
+    return max((len(phrase.split()) for phrase in phrases if text.startswith(f"{phrase} ")), default=0)
+
+
 def _tokens(text: str) -> Iterator[_Token]:
     plain = text.replace("\u2019", "'").replace("\u2018", "'").replace("St. ", "St ")
     for match in _TOKEN.finditer(unicodedata.normalize("NFKC", plain)):

@@ -256,7 +256,7 @@ class _Reader:
         parts, base = self.result.parts, self.result.parts[at].mention
         assert base is not None
         colours = {base.colour, *(part.word.value for part in words if part.role == "colour")} - {""}
-        if at >= self.before_text and len(colours) > 1:
+        if not self.before_text and len(colours) > 1:  # "make the red car yellow" is a change
             raise NotUnderstood("colour", " and ".join(sorted(colours)))
         if base.count > 1 and len(words) > 1 and _count_of(words, base.name, 0) == 1:
             single = Phrase("subject", mention=self._mention(base.name, 1, words, base))

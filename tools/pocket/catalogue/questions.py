@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from pleinair.tools.pocket.catalogue.language import read
-from pleinair.tools.pocket.catalogue.lexicon import QUESTIONS, scan, words_of
+from pleinair.tools.pocket.catalogue.lexicon import QUESTIONS, begins, scan, words_of
 from pleinair.tools.pocket.catalogue.palette import NAMED
 from pleinair.tools.pocket.catalogue.prompts import LIGHT_WORDS, PLACE_WORDS, SIZE_WORDS, WEATHER_WORDS
 from pleinair.tools.pocket.catalogue.refusals import NotUnderstood, with_article
@@ -50,15 +50,9 @@ def _identity() -> str:
     )
 
 
-def _begins(words: Sequence[str], phrases: Sequence[str]) -> int:
-    """Return the number of words of the longest phrase with which words begin, 0 for none."""
-    text = " ".join(words) + " "
-    return max((len(phrase.split()) for phrase in phrases if text.startswith(f"{phrase} ")), default=0)
-
-
 def _about_group(words: Sequence[str]) -> str | None:
     """Answer "which birds do you know?", "what colours are there?", "how many dogs can you draw?"."""
-    length = _begins(words, QUESTIONS["asks"])
+    length = begins(words, QUESTIONS["asks"])
     has_verb = not set(words[length:]).isdisjoint(QUESTIONS["verbs"])
     if not length or not (has_verb or len(words) == length + 1):
         return None
@@ -87,7 +81,7 @@ def _numbers(kinds: Sequence[str]) -> str:
 
 def _about_name(words: Sequence[str]) -> str | None:
     """Answer "do you know the hoopoe?" and "what is a hoopoe?"."""
-    length = _begins(words, QUESTIONS["one"])
+    length = begins(words, QUESTIONS["one"])
     rest = [word for word in words[length:] if word not in ("is", "a", "an", "the")]
     if not length or not rest:
         return None
