@@ -69,7 +69,7 @@ class Arrangement:
             if after == "subject" and self._role(at - 1) != "subject":
                 self.prefix = part.value
             elif self.subjects:
-                self.sides[self.last] = part.value
+                self._set_side(self.last, part.value)
         elif part.value == "colon":
             self._drop_heading(at + 1)
         return 1
@@ -99,9 +99,12 @@ class Arrangement:
             self.links.append((number, *self.landmark))
             self.landmark = None
         if self.prefix:
-            (self.sides if self.prefix in _SIDES else self.positions)[number] = self.prefix
+            self._set_side(number, self.prefix)
             self.prefix = ""
         return number
+
+    def _set_side(self, number: int, side: str) -> None:
+        (self.sides if side in _SIDES else self.positions)[number] = side
 
     def _joint(self, at: int) -> str:
         """Return the word before a subject; "" after a comma, also before "and"."""

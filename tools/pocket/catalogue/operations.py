@@ -174,9 +174,12 @@ def _put(old: Words, new: Words, request: Request, words: Words) -> Request:
     """Replace what old words name by what new words name."""
     _, parts, phrases = _phrases(new, request)
     mention = next((part.mention for part in parts if part.mention), None)
-    if mention is None or phrases.fields:
-        return _set(request, phrases.fields) if phrases.fields else _adjust(words, request)
-    return _put_mention(mention, _target(old, mention, request, words), request, new)
+    if mention is None and not phrases.fields:
+        return _adjust(words, request)
+    changed = _set(request, phrases.fields)
+    if mention is None:
+        return changed
+    return _put_mention(mention, _target(old, mention, request, words), changed, new)
 
 
 def _target(old: Words, mention: Mention | None, request: Request, words: Words) -> int:

@@ -49,6 +49,7 @@ def changed(before: str, text: str) -> str:
         ("a dog, a bird", "make the dog a husky and the bird a crow", "a husky and a crow"),
         ("two small pugs", "turn them into huskies", "two small huskies"),
         ("a hoopoe on a beach", "change the beach to a forest", "a hoopoe in a forest"),
+        ("a pug and a car", "replace the pug with a husky in the snow", "a husky and a car in the snow"),
         # colours, counts, sizes
         ("a dog and a car", "make the car blue", "a dog and a blue car"),
         ("a car", "make it orange", "an orange car"),

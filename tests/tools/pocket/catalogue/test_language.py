@@ -76,6 +76,7 @@ def test_writing_is_deterministic_and_leaves_out_a_clear_day() -> None:
         ("A taxi and a robin. The robin is on the taxi.", (ROBIN, TAXI), ("on",)),
         ("left: robin, right: crow", (ROBIN, CROW), ("left of",)),
         ("a robin on the left and a crow on the right", (ROBIN, CROW), ("left of",)),
+        ("at the bottom a crow, at the top a robin", (CROW, ROBIN), ("under",)),
         ("a robin above, a crow below", (ROBIN, CROW), ("above",)),
         ("to the left of a crow sits a robin", (ROBIN, CROW), ("left of",)),
         ("a robin and a crow side by side", (ROBIN, CROW), ("beside",)),
