@@ -18,6 +18,7 @@ from pleinair.tools.pocket.catalogue.scenes import Scene
 from pleinair.tools.pocket.catalogue.species import KINDS, Looks, Species
 
 CLEAR = 90  # distance of two colours, in bytes, from which one is not mistaken for the other
+_MARKS = frozenset(mark for kind in KINDS.values() for mark in kind.marks)
 _COLOUR_WORDS = {
     "ink": "black",
     "rubber": "black",
@@ -51,7 +52,10 @@ class Clause:
 
     def write(self, looks: Looks) -> str:
         """Return the words, with an article unless they end in a plural."""
-        values = {key: self.words.get(looks[key]) or colour_word(looks[key]) for key in self.keys}
+        values = {
+            key: self.words.get(looks[key], looks[key]) if key in _MARKS else colour_word(looks[key])
+            for key in self.keys
+        }
         text = self.template.format_map(values)
         return text if text.endswith(("s", "flesh")) else with_article(text)
 
@@ -202,7 +206,6 @@ DESCRIPTIONS: Mapping[str, Description] = {
             Clause(
                 "{leaf} {leaf_mark}",
                 {"leaf_mark": ("none",), "build": ("long", "slice", "halved")},
-                {"leaf": "leaf"},
             ),
         ),
     ),

@@ -47,6 +47,11 @@ def test_a_description_tells_the_most_distinctive_parts() -> None:
     assert "barred black wings" in words
 
 
+def test_a_colour_and_a_mark_of_one_word_are_told_apart() -> None:
+    words = describe(random.Random(0), BY_NAME["apple"]).words
+    assert words == "round red fruit with a light green leaf"
+
+
 def test_descriptions_of_all_species_fit_them_and_are_not_their_names() -> None:
     rng = random.Random(2)
     for species in SPECIES:
