@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from pleinair.app.pocket import is_pocket, language_of
+from pleinair.app.settings import Settings, load
 from pleinair.app.texts import printable
 
 if TYPE_CHECKING:
@@ -36,8 +38,11 @@ _EXAMPLES = 4  # names of the miniature world
 
 def about(line: str, session: ChatSession) -> str:
     """Return the answer to a question about the program, or to a greeting; "" for any other line."""
+    settings = load(session.thread.profile, session.thread.overrides)
+    if is_pocket(settings) and (answer := language_of(settings).answer(line)):
+        return printable(answer)
     if _ABILITIES.match(line) or _GREETING.match(line):
-        return _abilities(session)
+        return _abilities(settings)
     if _THANKS.match(line):
         return "Nothing was drawn. Say what to change, or /quit."
     if _PLACE.match(line):
@@ -64,11 +69,7 @@ def _status(session: ChatSession) -> str:
     )
 
 
-def _abilities(session: ChatSession) -> str:
-    from pleinair.app.pocket import is_pocket, language_of
-    from pleinair.app.settings import load
-
-    settings = load(session.thread.profile, session.thread.overrides)
+def _abilities(settings: Settings) -> str:
     lines = [
         f"I generate images with {settings.generator.label}, and references from {settings.library.folder!r} "
         f"(profile {settings.profile!r})."

@@ -12,6 +12,7 @@ from pleinair.app.settings import Settings, home_of
 from pleinair.tools import registry
 from pleinair.tools.arguments import validated
 from pleinair.tools.diffusion.prompt_length import SAFE, cut_prompt
+from pleinair.tools.pocket.language import Wording
 from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.retrieval.spelling import load_vocabulary, suggestions
 from pleinair.tools.types import Value
@@ -27,9 +28,9 @@ CUT = "The generator reads the first {tokens} tokens of the prompt; it is not to
 class Note(Value):
     """One note, by its kind, with the sentence for people."""
 
-    kind: Literal["library", "spelling", "prompt_cut"]
+    kind: Literal["library", "spelling", "prompt_cut", "wording"]
     text: str
-    about: str = ""  # of a cut prompt the part that is not read, of a spelling what may be meant
+    about: str = ""  # the part of a prompt that is cut, the word that may be meant, the prompt as it was read
 
 
 def notes_on(prompt: str, settings: Settings) -> Iterator[Note]:
@@ -39,6 +40,15 @@ def notes_on(prompt: str, settings: Settings) -> Iterator[Note]:
     yield from _spelling(prompt, settings)
     if not is_pocket(settings) and len(prompt.encode()) > SAFE:
         yield from _cut(prompt, settings)
+
+
+def note_on(wording: Wording) -> Iterator[Note]:
+    """Yield a note on a prompt that was read in other words than a person's."""
+    if wording.is_notable:
+        parts = [f"Read as “{wording.prompt}”"]
+        parts += [f"“{word}” as “{meant}”" for word, meant in wording.corrected.items()]
+        parts += [f"left out: {', '.join(wording.omitted)}"] if wording.omitted else []
+        yield Note(kind="wording", text="; ".join(parts), about=wording.prompt)
 
 
 def _spelling(prompt: str, settings: Settings) -> Iterator[Note]:

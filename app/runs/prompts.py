@@ -15,12 +15,12 @@ from pydantic import ValidationError
 from pleinair.agent.state import MAX_PROMPT
 from pleinair.app.engines import declared_capabilities
 from pleinair.app.pocket import is_pocket, language_of
-from pleinair.app.runs.notes import notes_on
+from pleinair.app.runs.notes import note_on, notes_on
 from pleinair.app.runs.prices import is_paid
 from pleinair.app.runs.request import DrawRequest, new_request
 from pleinair.app.settings import Settings
 from pleinair.tools.arguments import explain
-from pleinair.tools.pocket.language import OutsideWorld
+from pleinair.tools.pocket.language import OutsideWorld, Wording
 from pleinair.tools.prompt_options import PromptOption, parse_prompt_options
 from pleinair.tools.types import MAX_SIDE, BadInput, Capabilities, ImageOptions
 
@@ -79,8 +79,10 @@ def request_from(
                 raise Unconfirmed(num_images, settings.generator.label)
         if image := _image_options(options, capabilities, explicit):
             settings = settings.model_copy(update={"image": _checked(settings.image, image)})
+    is_complete = is_text and fields.get("graph") not in CHATS
+    wording = _wording(text, settings) if is_complete else Wording(text)
     request = new_request(
-        prompt=_canonical(text, settings) if is_text and fields.get("graph") not in CHATS else text,
+        prompt=wording.prompt,
         settings=settings,
         seed=seed,
         num_images=1 if num_images is None else num_images,
@@ -88,7 +90,8 @@ def request_from(
         **fields,
     )
     _check_grammar(request)
-    return request.model_copy(update={"notes": tuple(notes_on(request.prompt, request.settings))})
+    notes = (*note_on(wording), *notes_on(request.prompt, request.settings))
+    return request.model_copy(update={"notes": notes})
 
 
 class PromptOptions:
@@ -125,13 +128,13 @@ def _whole(value: str, option: PromptOption) -> int:
         raise BadInput(message, field="prompt") from error
 
 
-def _canonical(prompt: str, settings: Settings) -> str:
+def _wording(prompt: str, settings: Settings) -> Wording:
     """Return a prompt in the pocket generator's words; others, and for other generators, stay as they are."""
     if not is_pocket(settings):
-        return prompt
+        return Wording(prompt)
     with suppress(OutsideWorld):
-        return language_of(settings).canonical(prompt)
-    return prompt
+        return language_of(settings).wording(prompt)
+    return Wording(prompt)
 
 
 def _image_options(

@@ -45,6 +45,16 @@ def test_a_prompt_is_stored_in_the_generators_words() -> None:
         "Please draw two Puffins at the beach, in the evening!", settings=settings, graph="pleinair"
     )
     assert request.prompt == "two puffins on a beach at sunset"
+    assert [note.kind for note in request.notes] == ["wording"]
+    again = request_from(request.prompt, settings=settings, graph="pleinair")
+    assert (again.prompt, again.notes) == (request.prompt, ())
+
+
+def test_a_note_says_what_was_left_out_and_read_as_another_word() -> None:
+    settings = load("pocket", CATALOGUE)
+    request = request_from("a cute hoopo, high quality", settings=settings, graph="pleinair")
+    (note,) = request.notes
+    assert note.about == "a hoopoe" and "“hoopo” as “hoopoe”" in note.text and "high quality" in note.text
 
 
 def test_a_line_of_a_chat_stays_as_it_is() -> None:

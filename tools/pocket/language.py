@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pleinair.tools.types import Concept
@@ -18,6 +18,20 @@ class OutsideWorld(ValueError):
     def __init__(self, message: str, remedy: str = "") -> None:
         super().__init__(message)
         self.remedy = remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """Prompt in words that the generator was trained on, and what became of a person's words.
+
+    `omitted` were left out, `corrected` were read as others. `is_notable` is whether a person should be shown
+    how the prompt was read.
+    """
+
+    prompt: str
+    omitted: tuple[str, ...] = ()
+    corrected: Mapping[str, str] = field(default_factory=dict)
+    is_notable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +53,7 @@ class Language(Protocol):
     abilities: str  # what can be written, in a sentence for people
     names: Sequence[str]  # of all species
 
-    def canonical(self, prompt: str) -> str:
+    def wording(self, prompt: str) -> Wording:
         """Return a prompt in words that the generator was trained on; its meaning stays the same."""
         ...
 
@@ -49,6 +63,10 @@ class Language(Protocol):
 
     def change(self, line: str, before: str) -> Change:
         """Return what a line of a chat asks for after a prompt, "" at the beginning of a chat."""
+        ...
+
+    def answer(self, line: str) -> str:
+        """Return the answer to a question about the world, "" for any other line."""
         ...
 
     def captions(self, concept: str, count: int) -> list[str]:

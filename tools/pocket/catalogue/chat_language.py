@@ -9,11 +9,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from pleinair.tools.pocket.catalogue import changes, language
+from pleinair.tools.pocket.catalogue import changes, language, questions
 from pleinair.tools.pocket.catalogue.prompts import Mention, Request, write_prompt
 from pleinair.tools.pocket.catalogue.refusals import with_article
 from pleinair.tools.pocket.catalogue.species import KINDS, SPECIES
-from pleinair.tools.pocket.language import Change, OutsideWorld
+from pleinair.tools.pocket.language import Change, OutsideWorld, Wording
 from pleinair.tools.types import Concept
 
 _OPENINGS = ("a photo of", "a picture of", "an image of")
@@ -28,13 +28,20 @@ class CatalogueLanguage:
     )
     names: Sequence[str] = tuple(species.name for species in SPECIES)
 
-    def canonical(self, prompt: str) -> str:
-        """Return the prompt in the generator's words."""
-        return language.write(language.read(prompt).request)
+    def wording(self, prompt: str) -> Wording:
+        """Return the prompt in the generator's words; notable if they are not the same but for capitals."""
+        reading = language.read(prompt)
+        written = language.write(reading.request)
+        is_other = written != " ".join(prompt.lower().rstrip(" .!?").split())
+        return Wording(written, reading.omitted, reading.corrected, is_other)
 
     def concepts(self, prompt: str) -> list[Concept]:
         """Return what must be visible, each once: "hoopoe", "red car"."""
         return list(language.concepts(language.read(prompt).request))
+
+    def answer(self, line: str) -> str:
+        """Return the answer to a question such as "which birds do you know?", "" for any other line."""
+        return questions.answer(line) or ""
 
     def captions(self, concept: str, count: int) -> list[str]:
         """Return a caption with each opening, up to `count`."""
@@ -51,7 +58,7 @@ class CatalogueLanguage:
     def change(self, line: str, before: str) -> Change:
         """Return the complete prompt that a line means; raise `OutsideWorld` for one that goes back."""
         if not before:
-            return Change(self.canonical(line))
+            return Change(self.wording(line).prompt)
         changed = changes.change(line, language.read(before).request)
         if changed.earlier:
             raise OutsideWorld("I cannot go back to an earlier image in words; undo does")

@@ -20,7 +20,7 @@ from pleinair.tools.pocket.invented.prompts import (
     write_prompt,
 )
 from pleinair.tools.pocket.invented.world import KIND_OF_NOUN, SPECIES
-from pleinair.tools.pocket.language import Change, OutsideWorld
+from pleinair.tools.pocket.language import Change, OutsideWorld, Wording
 from pleinair.tools.types import Concept
 
 OPENINGS = ("a photo of", "a picture of", "an image of")
@@ -47,13 +47,17 @@ class InventedLanguage:
     )
     names: Sequence[str] = tuple(species.name for species in SPECIES)
 
-    def canonical(self, prompt: str) -> str:
+    def wording(self, prompt: str) -> Wording:
         """Return a prompt in the grammar's letters, without polite words; others stay as they are."""
-        return normalized(prompt)
+        return Wording(normalized(prompt))
 
     def concepts(self, prompt: str) -> list[Concept]:
         """Return the subjects, each once."""
         return [_concept(name) for name in dict.fromkeys(_parsed(prompt).subjects)]
+
+    def answer(self, line: str) -> str:
+        """Return "": questions are not covered."""
+        return ""
 
     def captions(self, concept: str, count: int) -> list[str]:
         """Return a caption for each of the grammar's openings, up to `count`."""

@@ -40,7 +40,7 @@ def test_a_prompt_as_people_type_it_becomes_its_concepts_and_the_generators_word
     prompt = "Could you please draw me two Puffins & a red automobile, at the beach in the evening?"
     concepts, _ = decompose(prompt, model=CHAT)
     assert [concept.name for concept in concepts] == ["puffin", "red car"]
-    assert LANGUAGE.canonical(prompt) == "two puffins and a red car on a beach at sunset"
+    assert LANGUAGE.wording(prompt).prompt == "two puffins and a red car on a beach at sunset"
 
 
 def test_what_the_world_does_not_have_is_refused_with_the_nearest_names() -> None:
@@ -85,6 +85,11 @@ def test_captions_and_other_wordings_are_the_worlds_own() -> None:
     assert read(LANGUAGE.caption(["hoopoe", "pug"])).request.mentions[1].name == "pug"
 
 
+def test_questions_are_answered_and_requests_are_not() -> None:
+    assert "hoopoe" in LANGUAGE.answer("Which birds do you know?")
+    assert not LANGUAGE.answer("can you draw a hoopoe?") and not LANGUAGE.answer(SCENE)
+
+
 def test_every_name_is_read_alone() -> None:
     for name in LANGUAGE.names:
         assert [concept.name for concept in LANGUAGE.concepts(name)] == [name]
@@ -92,4 +97,4 @@ def test_every_name_is_read_alone() -> None:
 
 def test_refusals_are_of_the_common_kind() -> None:
     with pytest.raises(OutsideWorld):
-        LANGUAGE.canonical("the economic consequences of the peace")
+        LANGUAGE.wording("the economic consequences of the peace")
