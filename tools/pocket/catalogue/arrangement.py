@@ -140,6 +140,8 @@ class Arrangement:
 
     def _relate_to_pronoun(self, relation: str, last: int, *, is_trailing: bool, is_last: bool) -> None:
         """Read "a robin behind it" of the subject before, "behind it, a robin" of the next one."""
+        if last > 1 and relation != "beside" and is_trailing:  # "a taxi with a pug and a corgi behind it"
+            raise self._not_related(f"{self.subjects[last].name} {relation} it")
         if last > 0 and (is_trailing or is_last):
             self._link(last, relation, last - 1)
         elif last >= 0 and not is_last:

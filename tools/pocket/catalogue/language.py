@@ -74,8 +74,8 @@ def complete(request: Request) -> Request:
     return replace(
         request,
         relations=(*request.relations, *["beside"] * missing),
-        light=request.light.removesuffix("day"),
-        weather=request.weather.removesuffix("clear"),
+        light="" if request.light == "day" else request.light,
+        weather="" if request.weather == "clear" else request.weather,
     )
 
 

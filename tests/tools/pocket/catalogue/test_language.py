@@ -228,6 +228,7 @@ def test_what_was_left_out_or_read_as_another_word_is_stated() -> None:
         ("a robin on the beach and a crow in the city", "settings", "beach and city", "beach"),
         ("a robin in rain and fog", "settings", "rain and fog", "rain"),
         ("a robin and a crow on a taxi", "relations", "robin and crow on taxi", "robin"),
+        ("a taxi with a pug and a robin behind it", "relations", "robin behind it", "taxi"),
         ("a robin on a taxi behind a crow", "relations", "a robin on a taxi behind a crow", "robin"),
     ],
 )  # fmt: skip
