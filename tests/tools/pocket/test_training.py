@@ -22,7 +22,7 @@ from pleinair.tools.pocket.training.autoencoder import (
     sample_images,
     to_tensor,
 )
-from pleinair.tools.pocket.training.course import Muon, orthogonalise
+from pleinair.tools.pocket.training.course import Muon, muon_and_adam, orthogonalise
 from pleinair.tools.pocket.training.flow import LAYOUT, NOISE
 from pleinair.tools.pocket.training.generator import invent
 from pleinair.tools.pocket.training.networks import TEXT_LAYERS, Batch, Flow, draw_sigma
@@ -186,3 +186,10 @@ def test_muon_steps_have_near_unit_singular_values() -> None:
     kernel.grad = torch.randn_like(kernel)
     Muon([kernel], lr=0.1).step()
     assert 0 < kernel.abs().max() < 0.2
+
+
+def test_muon_steps_the_matrices_of_the_named_modules_and_adam_the_rest() -> None:
+    model = torch.nn.ModuleDict({"mix": torch.nn.Linear(4, 4), "mixture": torch.nn.Linear(4, 4)})
+    muon, adam = (optimizer.param_groups[0]["params"] for optimizer in muon_and_adam(model, ("mix",)))
+    assert [id(p) for p in muon] == [id(model["mix"].weight)]
+    assert len(adam) == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from types import MappingProxyType
@@ -40,14 +40,22 @@ def difference(species: Species) -> float:
     return float(np.abs(_thumbnails(species.kind) - _thumbnail(species)).mean((1, 2, 3)).min())
 
 
+def _visible(draw: Callable[[], Species]) -> Species:
+    """Return the first drawn look that visibly is none of `SPECIES`."""
+    while difference(look := draw()) < VISIBLE:
+        pass
+    return look
+
+
 def impostor(rng: random.Random, species: Species) -> Species:
     """Return the species with two details exchanged, so that it visibly is none of `SPECIES`."""
-    while True:
+
+    def draw() -> Species:
         other = invent(rng, species.kind).looks
         changed = {key: other[key] for key in rng.sample(sorted(species.looks), 2)}
-        result = replace(species, name="", tier="novel", looks=MappingProxyType({**species.looks, **changed}))
-        if difference(result) >= VISIBLE:
-            return result
+        return replace(species, name="", tier="novel", looks=MappingProxyType({**species.looks, **changed}))
+
+    return _visible(draw)
 
 
 def stranger(rng: random.Random, species: Species) -> Species:
@@ -55,15 +63,17 @@ def stranger(rng: random.Random, species: Species) -> Species:
     chance = rng.random()
     if chance < 0.5:
         return impostor(rng, species)
-    if chance < 0.7:
-        return invent(rng)
-    return plain_look(rng)
+    return _visible(lambda: invent(rng)) if chance < 0.7 else plain_look(rng)
 
 
 def plain_look(rng: random.Random) -> Species:
-    """Return the plain look of a kind without a name, mostly in another colour."""
-    colour = rng.choice(tuple(NAMED)) if rng.random() < 0.8 else ""
-    return replace(plain(rng.choice(tuple(KINDS)), colour), name="")
+    """Return the plain look of a kind without a name, mostly in another colour; it visibly is no species'."""
+
+    def draw() -> Species:
+        colour = rng.choice(tuple(NAMED)) if rng.random() < 0.8 else ""
+        return replace(plain(rng.choice(tuple(KINDS)), colour), name="")
+
+    return _visible(draw)
 
 
 def draw_scene(rng: random.Random, species: Sequence[Species]) -> Scene:

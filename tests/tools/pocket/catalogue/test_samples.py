@@ -7,7 +7,7 @@ import pytest
 
 from pleinair.tools.pocket.catalogue.sampling import VISIBLE, difference, draw_scene, impostor, stranger
 from pleinair.tools.pocket.catalogue.scenes import Subject, boxes, place_scene
-from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES
+from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES, plain
 from pleinair.tools.pocket.training.catalogue.samples import (
     TAUGHT,
     choose_species,
@@ -26,9 +26,15 @@ def test_an_impostor_visibly_is_no_species() -> None:
         assert difference(species) == 0
 
 
-def test_strangers_have_no_name() -> None:
+def test_strangers_have_no_name_and_visibly_are_no_species() -> None:
     rng = random.Random(1)
-    assert {stranger(rng, rng.choice(SPECIES)).name for _ in range(60)} == {""}
+    looks = [stranger(rng, rng.choice(SPECIES)) for _ in range(60)]
+    assert {look.name for look in looks} == {""}
+    assert min(difference(look) for look in looks) >= VISIBLE
+
+
+def test_a_plain_red_fruit_is_an_apple_and_no_stranger() -> None:
+    assert difference(plain("fruit", "red")) < VISIBLE
 
 
 def test_no_novel_species_is_drawn() -> None:
