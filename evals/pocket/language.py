@@ -22,9 +22,7 @@ from pleinair.tools.pocket.catalogue.prompts import Mention, Request
 from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
 
 Row = dict[str, Any]
-SHIPPED = tuple(
-    Path(__file__).parents[1] / "data" / "prompts" / name for name in ("first.jsonl", "first_outside.jsonl")
-)
+SHIPPED = tuple(sorted((Path(__file__).parents[1] / "data" / "prompts").glob("*.jsonl")))
 
 
 @dataclass(frozen=True, slots=True)

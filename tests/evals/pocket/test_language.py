@@ -55,7 +55,7 @@ def test_the_report_has_shares_and_the_failures(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
-def test_the_development_table_is_read_as_meant(path: Path) -> None:
+def test_the_tables_are_read_as_meant(path: Path) -> None:
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     failures = [outcome.prompt for outcome in map(judge, rows) if not outcome.is_right]
     assert len(failures) <= 0.02 * len(rows), failures
