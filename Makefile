@@ -18,7 +18,7 @@ DEMO_SEED ?= 1
 REPORTS ?= reports
 
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --retries 10 --timeout 60
 STAMP := $(VENV)/.installed-$(FAISS)
 OUTSIDE := $(VENV)/.installed-outside
 DEBIAN := chromium tuxpaint-stamps-default
