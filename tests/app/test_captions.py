@@ -323,7 +323,7 @@ def test_the_pocket_model_captions_what_it_knows(place: Path) -> None:
     result = call(folder, "--yes", "--set", "mllm.backend=pocket")
     assert result.exit_code == 0, result.output
     assert "1 of 2 images captioned" in result.stdout and "saverel wren" in stored()[0]
-    assert "nothing that I know by name" in result.stdout
+    assert "Nothing that I know by name" in result.stdout
 
 
 def test_the_last_of_several_captions_counts(tmp_path: Path) -> None:

@@ -314,7 +314,7 @@ def test_the_pocket_model_captions_an_image_with_the_species_it_detects() -> Non
     model._loaded = FixedDetector({first: 0.8, second: 0.95, third: 0.75})  # type: ignore[assignment]
     assert write_caption(png, model=model)[0] == f"a photo of a {second} beside a {first}"
     model._loaded = FixedDetector({})  # type: ignore[assignment]
-    with pytest.raises(Refused, match="nothing that I know"):
+    with pytest.raises(Refused, match="Nothing that I know"):
         write_caption(png, model=model)
 
 

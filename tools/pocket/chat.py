@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class PocketChat(BaseChatModel):
     """Chat model that answers by rules about prompts and by a concept detector about images."""
 
-    world: World = DEFAULT
+    world: World = DEFAULT  # whose names and prompts it reads
     detector: str = ""  # the detector's folder; the shipped one of the world if empty
     present_at: float = Field(default=0.7, ge=0, le=1)  # probability from which a concept is present
     missing_at: float = Field(default=0.3, ge=0, le=1)  # probability up to which it is missing
