@@ -1,6 +1,7 @@
-"""Measure the catalogue world's models that look at images, and its oracle, against their bars.
+"""Measure the catalogue world's models and its oracle against their bars.
 
-`python -m pleinair.evals.pocket.catalogue_models --folder weights`. Not covered: the generator, the adaptor.
+`python -m pleinair.evals.pocket.catalogue_models --folder weights`. Not covered: the adaptor, which
+`python -m pleinair.evals.experiments.adaptor` measures.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pleinair.evals.pocket.generator import measure_generator
 from pleinair.evals.pocket.models import Measured, presence_figures
 from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle
 from pleinair.tools.pocket.catalogue.captions import describe
@@ -116,6 +118,7 @@ def _is_right(oracle: Oracle, index: int, subjects: int, strength: float) -> boo
 MODELS: dict[str, tuple[Callable[[Path, int], Measured], int]] = {  # and images for each measure
     "encoder": (_encoder, 2000),
     "detector": (_detector, 3000),
+    "generator": (measure_generator, 150),
     "oracle": (_oracle, 500),
 }
 
@@ -132,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measure, each = MODELS[model]
         figures, count = measure(options.folder, options.each or each)
         for name, (figure, bar) in figures.items():
-            print(f"{model}: {name}: {figure} (bar {bar})")
+            print(f"{model}: {name}: {figure} (bar {bar})", flush=True)
         if options.cards and model != "oracle":
             command = f"{COMMAND} --model {model} --each {options.each or each}"
             section = figures_section(figures, count, command, world="catalogue")

@@ -92,7 +92,8 @@ def test_the_product_loads_what_was_trained(run: Run) -> None:
 def test_the_measures_are_printed_and_written_into_the_cards(
     run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    catalogue_models.main(["--folder", str(run.out), "--each", "6", "--cards"])
+    for model in ("encoder", "detector", "oracle"):
+        catalogue_models.main(["--folder", str(run.out), "--model", model, "--each", "6", "--cards"])
     printed = capsys.readouterr().out
     assert "encoder: R@1, rare, name → image: " in printed
     assert "detector: precision, names, clean images: " in printed
