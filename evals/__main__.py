@@ -38,7 +38,7 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m pleinair.evals", description=description)
     commands = parser.add_subparsers(required=True, metavar="command")
     pocket = commands.add_parser("pocket", help="compare the graphs in the miniature world")
-    pocket.add_argument("--prompts", type=int, default=210, help="number of prompts, a multiple of 3 (210)")
+    pocket.add_argument("--prompts", type=int, default=280, help="number of prompts, a multiple of 4 (280)")
     pocket.add_argument("--seed", type=int, default=1, help="seed of the prompts and of the noise (1)")
     pocket.add_argument("--json", type=Path, default=Path("reports/pocket.json"), help="file for the figures")
     pocket.add_argument("--out", type=Path, default=Path("reports"), help="folder for report and plots")
@@ -58,14 +58,14 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _run_pocket(options: argparse.Namespace) -> None:
     cases = make_cases(options.prompts, options.seed)
-    from pleinair.evals.pocket.oracle import Oracle  # imports torch
+    from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle  # imports torch
 
     results: list[Result] = []
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        context, graphs = pocket_context(Path(folder)), load_graphs()
+        context, graphs, judge = pocket_context(Path(folder)), load_graphs(), Oracle(CATALOGUE_WEIGHTS)
         warm_up(graphs, context)
-        for result in run_cases(cases, graphs, context, Oracle()):
+        for result in run_cases(cases, graphs, context, judge):
             results.append(result)
             right, total = sum(item.right for item in results), len(cases) * len(GRAPHS)
             show_progress(

@@ -135,15 +135,16 @@ def _opening(figures: Figures) -> Iterator[str]:
     yield "`crossmodal` scores by the mean over all sub-queries, as published; `crossmodal_satisfied`, ours,"
     yield "by those in an image's caption. Rules that imitate an MLLM's tool calls drive `react`."
     yield "Brackets are 95 % intervals by a bootstrap over species, whose number is the last column: prompts"
-    yield "about one species are not independent. A prompt of two counts under its first rare one.\n"
+    yield "about one species are not independent. A prompt of several counts under its first rare one.\n"
     yield f"```sh\n{figures['command']}\n```\n"
     yield ", ".join(f"{name} {number}" for name, number in figures["versions"].items()) + "\n"
 
 
 def accuracies(figures: Figures) -> Iterator[str]:
-    """Yield the lines of the table of right images, which the README repeats."""
+    """Yield the lines of the table of right images, which the README repeats; older figures lack tiers."""
     yield "## Right images\n"
-    yield from table(share_rows("tier", {tier: figures[tier] for tier in TIERS}, "accuracy", "species"))
+    tiers: dict[str, Figures] = {tier: figures[tier] for tier in TIERS if tier in figures}
+    yield from table(share_rows("tier", tiers, "accuracy", "species"))
 
 
 def _tables(figures: Figures) -> Iterator[str]:

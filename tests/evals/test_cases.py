@@ -1,72 +1,96 @@
 import pytest
-from support.species import species_named
 
-from pleinair.evals.cases import TIERS, Case, cluster, make_cases
-from pleinair.tools.pocket.invented.prompts import parse_prompt
+from pleinair.evals.cases import TIERS, Case, Tier, cluster, make_cases
+from pleinair.tools.pocket.catalogue.language import read
+from pleinair.tools.pocket.catalogue.species import BY_NAME
 from pleinair.tools.types import BadInput
 
-CASES = make_cases(90, 7)
+CASES = make_cases(120, 7)
+HARD = make_cases(30, 7, ("hard",))
 
 
-def tier_of(case: Case) -> list[str]:
+def tiers_of(case: Case) -> list[str]:
     """Return the world's tiers of a case's species, sorted."""
-    return sorted(species_named(name).tier for name in case.species)
+    return sorted(BY_NAME[name].tier for name in case.species)
 
 
 def test_splits_the_prompts_over_the_tiers() -> None:
     assert [case.tier for case in CASES] == [tier for tier in TIERS for _ in range(30)]
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_prompt_asks_for_exactly_the_species(case: Case) -> None:
-    assert parse_prompt(case.prompt).subjects == case.species
+@pytest.mark.parametrize("case", [*CASES, *HARD], ids=lambda case: case.id)
+def test_prompt_asks_for_exactly_the_species_in_a_place(case: Case) -> None:
+    reading = read(case.prompt)
+    assert sorted(mention.name for mention in reading.request.mentions) == sorted(case.species)
+    assert reading.request.background
+    assert not reading.omitted and not reading.corrected
 
 
-@pytest.mark.parametrize("tier", ["rare", "known"])
-def test_single_subjects_are_of_the_tier(tier: str) -> None:
-    assert all(tier_of(case) == [tier] for case in CASES if case.tier == tier)
+@pytest.mark.parametrize("tier", ["rare", "known", "novel"])
+def test_single_subjects_are_of_the_tier(tier: Tier) -> None:
+    assert all(tiers_of(case) == [tier] for case in make_cases(20, 7, (tier,)))
 
 
-def test_two_subjects_mix_rare_and_known() -> None:
-    pairs = [tier_of(case) for case in CASES if case.tier == "two"]
+def test_several_subjects_mix_rare_and_known_and_one_is_rare() -> None:
+    pairs = [tiers_of(case) for case in CASES if case.tier == "two"]
     assert pairs == [["rare", "rare"], ["known", "rare"]] * 15
+    triples = [tiers_of(case).count("rare") for case in CASES if case.tier == "three"]
+    assert triples == [3, 2, 1] * 10
 
 
-def test_two_subjects_differ() -> None:
-    assert all(len(set(case.species)) == len(case.species) for case in CASES)
+def test_subjects_of_a_prompt_differ() -> None:
+    assert all(len(set(case.species)) == len(case.species) for case in [*CASES, *HARD])
 
 
 def test_known_subject_comes_first_and_last() -> None:
-    firsts = {species_named(case.species[0]).tier for case in CASES if tier_of(case) == ["known", "rare"]}
+    firsts = {BY_NAME[case.species[0]].tier for case in CASES if tiers_of(case) == ["known", "rare"]}
     assert firsts == {"known", "rare"}
 
 
-def test_a_case_is_grouped_by_its_rare_species() -> None:
-    for case in CASES:
-        rare = [name for name in case.species if species_named(name).tier == "rare"]
-        assert cluster(case) == (rare or case.species)[0]
+def test_some_prompts_state_a_light_or_a_weather() -> None:
+    requests = [read(case.prompt).request for case in CASES]
+    assert {"sunset", "night"} & {request.light for request in requests}
+    assert {"rain", "snowfall", "fog"} & {request.weather for request in requests}
+
+
+def test_hard_prompts_have_a_rare_or_novel_species_with_a_count_a_size_or_a_relation() -> None:
+    assert [tiers_of(case) for case in HARD[:4]] == [
+        ["rare"],
+        ["novel"],
+        ["known", "rare"],
+        ["known", "novel"],
+    ]
+    for case in HARD:
+        mention, *others = read(case.prompt).request.mentions
+        assert others or mention.count > 1 or mention.size
+
+
+def test_a_case_is_grouped_by_its_first_species_that_is_not_known() -> None:
+    for case in [*CASES, *HARD]:
+        unknown = [name for name in case.species if BY_NAME[name].tier != "known"]
+        assert cluster(case) == (unknown or case.species)[0]
 
 
 def test_same_seed_same_cases() -> None:
-    assert make_cases(90, 7) == CASES
+    assert make_cases(120, 7) == CASES
 
 
 def test_other_seed_other_prompts() -> None:
-    other = {case.prompt for case in make_cases(90, 8)}
+    other = {case.prompt for case in make_cases(120, 8)}
     assert len(other & {case.prompt for case in CASES}) < 20
 
 
 def test_more_prompts_keep_the_first_ones() -> None:
-    assert set(make_cases(30, 7)) < set(CASES)
+    assert set(make_cases(40, 7)) < set(CASES)
 
 
 def test_seeds_of_the_noise_differ() -> None:
     assert len({case.seed for case in CASES}) == len(CASES)
 
 
-@pytest.mark.parametrize("prompts", [0, -3, 10])
+@pytest.mark.parametrize("prompts", [0, -4, 10])
 def test_refuses_a_number_that_does_not_split(prompts: int) -> None:
-    with pytest.raises(BadInput, match="multiple of 3"):
+    with pytest.raises(BadInput, match="multiple of 4"):
         make_cases(prompts, 1)
 
 

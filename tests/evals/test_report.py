@@ -8,14 +8,14 @@ from PIL import Image
 
 from pleinair.evals.cases import TIERS, make_cases
 from pleinair.evals.metrics import interval
-from pleinair.evals.report import percent, plain, plot, plot_examples, summarise, write_markdown
+from pleinair.evals.report import accuracies, percent, plain, plot, plot_examples, summarise, write_markdown
 from pleinair.evals.run import GRAPHS, Judgement, Result
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Picture, Usage
 
-CASES = make_cases(30, 4)
-COMMAND = "python -m pleinair.evals pocket --prompts 30 --seed 4"
+CASES = make_cases(80, 4)
+COMMAND = "python -m pleinair.evals pocket --prompts 80 --seed 4"
 
 
 def make_results(picture: Picture | None = None) -> list[Result]:
@@ -33,7 +33,7 @@ def make_results(picture: Picture | None = None) -> list[Result]:
 
 
 RESULTS = make_results()
-FIGURES: dict[str, Any] = json.loads(json.dumps(summarise(RESULTS, prompts=30, seed=4, command=COMMAND)))
+FIGURES: dict[str, Any] = json.loads(json.dumps(summarise(RESULTS, prompts=80, seed=4, command=COMMAND)))
 PAGE = write_markdown(FIGURES)
 
 
@@ -43,7 +43,7 @@ def test_every_accuracy_has_its_interval_and_n(tier: str, column: str) -> None:
     score = FIGURES[tier][column]
     assert set(score) == {"accuracy", "ci", "n", "groups"}
     assert 0 <= score["ci"][0] <= score["accuracy"] <= score["ci"][1] <= 1
-    assert score["n"] == 10
+    assert score["n"] == 20
 
 
 def test_intervals_are_over_species_whose_number_is_beside_them() -> None:
@@ -58,7 +58,7 @@ def test_intervals_are_over_species_whose_number_is_beside_them() -> None:
 
 def test_accuracy_counts_the_right_images() -> None:
     right = [r.right for r in RESULTS if (r.case.tier, r.column) == ("rare", "imagerag")]
-    assert FIGURES["rare"]["imagerag"]["accuracy"] == sum(right) / 10
+    assert FIGURES["rare"]["imagerag"]["accuracy"] == sum(right) / 20
 
 
 def test_gain_is_the_difference_of_the_accuracies() -> None:
@@ -71,25 +71,25 @@ def test_critic_is_scored_against_the_judge() -> None:
     true = [j.true for r in RESULTS for j in r.judgements]
     assert FIGURES["critic"]["precision"] == pytest.approx(sum(true) / len(true))
     assert FIGURES["critic"]["recall"] == 1
-    assert FIGURES["critic"]["n"] == 30
+    assert FIGURES["critic"]["n"] == 80
 
 
 def test_costs_are_per_run_and_per_image() -> None:
     costs = FIGURES["graphs"]["pleinair"]
     assert (costs["images_per_run"], costs["mllm_calls_per_run"], costs["seconds_per_run"]) == (2, 3, 0.5)
     assert costs["images_per_accepted"] == 2
-    assert costs["endings"] == {"accepted": 30}
+    assert costs["endings"] == {"accepted": 80}
     assert FIGURES["graphs"]["base"]["images_per_accepted"] is None
     assert FIGURES["seconds_per_run"] == 0.5
 
 
 def test_figures_contain_command_seed_and_versions() -> None:
-    assert (FIGURES["prompts"], FIGURES["seed"], FIGURES["command"]) == (30, 4, COMMAND)
+    assert (FIGURES["prompts"], FIGURES["seed"], FIGURES["command"]) == (80, 4, COMMAND)
     assert {"pleinair", "torch", "python"} <= set(FIGURES["versions"])
 
 
 def test_page_states_n_seed_command_and_versions() -> None:
-    assert "30 prompts, seed 4" in PAGE
+    assert "80 prompts, seed 4" in PAGE
     assert COMMAND in PAGE
     assert f"torch {FIGURES['versions']['torch']}" in PAGE
     assert "miniature world" in PAGE
@@ -103,10 +103,15 @@ def test_page_shows_every_accuracy_with_its_interval() -> None:
             assert percent(score["accuracy"], score["ci"]) in PAGE
 
 
+def test_figures_of_fewer_tiers_still_have_their_table() -> None:
+    older = {name: figure for name, figure in FIGURES.items() if name != "three"}
+    assert [line.split(" | ")[0] for line in accuracies(older)][3:] == ["| rare", "| known", "| two"]
+
+
 def test_no_judgements_make_dashes_not_errors() -> None:
     others = [result for result in RESULTS if result.column != "pleinair"]
     failed = [Result(case, "pleinair", "failed", "no", {}, Usage(), 0.1, ()) for case in CASES]
-    page = write_markdown(summarise(others + failed, prompts=30, seed=4, command=COMMAND))
+    page = write_markdown(summarise(others + failed, prompts=80, seed=4, command=COMMAND))
     assert 'precision of "present": –' in page
 
 

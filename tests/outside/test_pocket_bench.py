@@ -7,18 +7,18 @@ import pytest
 
 from pleinair.evals.__main__ import main
 from pleinair.evals.cases import TIERS
+from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS
 from pleinair.evals.run import GRAPHS
-from pleinair.tools.model_files.folders import SHIPPED
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not (SHIPPED / "generator").is_dir(), reason="this checkout has no trained models"),
+    pytest.mark.skipif(not CATALOGUE_WEIGHTS.is_file(), reason="this checkout has no trained oracle"),
 ]
 
 
-def test_three_prompts_give_every_figure(tmp_path: Path) -> None:
+def test_four_prompts_give_every_figure(tmp_path: Path) -> None:
     out = tmp_path / "report"
-    assert main(f"pocket --prompts 3 --seed 5 --json {tmp_path}/f.json --out {out}".split()) == 0
+    assert main(f"pocket --prompts 4 --seed 5 --json {tmp_path}/f.json --out {out}".split()) == 0
     figures = json.loads((tmp_path / "f.json").read_text("utf-8"))
     assert all(figures[tier][column]["n"] == 1 for tier in TIERS for column in GRAPHS)
     assert all(figures["graphs"][column]["faults"] == [] for column in GRAPHS)
@@ -29,4 +29,4 @@ def test_three_prompts_give_every_figure(tmp_path: Path) -> None:
         "calibration.png",
         "examples.png",
     }
-    assert len((out / "results.jsonl").read_text("utf-8").splitlines()) == 3 * len(GRAPHS)
+    assert len((out / "results.jsonl").read_text("utf-8").splitlines()) == 4 * len(GRAPHS)

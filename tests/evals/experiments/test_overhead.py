@@ -18,5 +18,5 @@ def test_the_command_prints_both_ratios(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_users_error_is_a_message_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["pocket", "--prompts", "4"]) == 1
-    assert "multiple of 3" in capsys.readouterr().err
+    assert main(["pocket", "--prompts", "3"]) == 1
+    assert "multiple of 4" in capsys.readouterr().err
