@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pleinair.evals import data_sets
 from pleinair.evals.cases import make_cases
+from pleinair.evals.driving import command as driving
 from pleinair.evals.experiments import attribution, first_event, heap, overhead, server_lists, serving
 from pleinair.evals.papers import run as papers
 from pleinair.evals.report import plain, plot, plot_examples, summarise, write_markdown, write_report
@@ -46,6 +47,7 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     for module in (overhead, first_event, serving, heap, attribution, server_lists):
         module.add(commands)
     data_sets.add(commands)
+    driving.add(commands)
     papers.add(commands)
     reproduce.add(commands)
     scale.add(commands)

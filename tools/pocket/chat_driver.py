@@ -60,8 +60,11 @@ def drive(chat: Critic, messages: Sequence[BaseMessage]) -> AIMessage:
 
 
 def _first_calls(payload: Json, chat: Critic) -> Iterator[Call]:
-    """Decompose the request, and generate with the references that served before."""
+    """Decompose the request, and generate with the references that served before; answer a question."""
     language, before = chat.language, payload["before"]
+    if answer := language.answer(argument(payload, "prompt")):
+        yield "finish", {"reason": answer, "refused": True}
+        return
     change = language.change(argument(payload, "prompt"), before["wish"] if before else "")
     concepts, vetoed = language.concepts(change.prompt), _ids_of(change, _last_used(payload))
     names = [concept.name for concept in concepts]
@@ -98,12 +101,16 @@ def _last_used(payload: Json) -> list[dict[str, str]]:
 def _next_calls(payload: Json, chat: Critic, messages: Sequence[BaseMessage]) -> Iterator[Call]:
     """Judge the new image, and repair what the best image lacks, while images are left in the budget.
 
-    Without a new image there is only something to repair if the user has renamed a concept meanwhile.
+    Without a new image there is only something to repair if the user has renamed a concept meanwhile; without
+    any image the generator failed, and may not do so again.
     """
     judged = [entry["rows"] for entry in payload["judged"]]
     if payload["shown"]:
         judged.append(chat.rows(images_in(messages), payload["concepts"]))
         yield "critique", {"picture": payload["shown"][-1], "rows": judged[-1]}
+    if not judged and payload["pictures_left"] > 0:
+        yield "generate", {}
+        return
     best: list[Json] = max(judged, key=_rank, default=[])  # the first of equal ones
     missing = [row["concept"] for row in best if row["status"] != "present"]
     if not payload["shown"] and set(missing) <= payload["looked_up"].keys():

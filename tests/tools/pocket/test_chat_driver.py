@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
+from pleinair.tools.pocket.catalogue.chat_language import CatalogueLanguage
 from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.pocket.chat_driver import drive, is_driving
 from pleinair.tools.pocket.invented.language import InventedLanguage
@@ -31,6 +32,14 @@ class FakeCritic:
 
     def rows(self, images: Sequence[bytes], concepts: Sequence[str]) -> list[dict[str, Any]]:
         return [row(name, self.status.get(name, "missing")) for name in concepts]
+
+
+class CatalogueCritic(FakeCritic):
+    """Critic of the catalogue world."""
+
+    @property
+    def language(self) -> Language:
+        return CatalogueLanguage()
 
 
 def row(name: str, status: str, confidence: float = 0.9) -> dict[str, Any]:
@@ -222,7 +231,19 @@ def test_it_repairs_the_best_image_and_not_the_last() -> None:
 
 
 def test_without_a_new_image_it_finishes() -> None:
-    assert "no new picture" in calls_for(concepts=[FINCH])["finish"]["reason"]
+    judged = {"picture": 0, "rows": [row(FINCH, "missing")]}
+    calls = calls_for(concepts=[FINCH], judged=[judged], looked_up={FINCH: []})
+    assert "no new picture" in calls["finish"]["reason"]
+
+
+def test_without_any_image_it_generates_again_while_the_budget_allows() -> None:
+    assert "generate" in calls_for(concepts=[FINCH])
+    assert "finish" in calls_for(concepts=[FINCH], pictures_left=0)
+
+
+def test_a_question_is_answered() -> None:
+    calls = calls_for(CatalogueCritic(), prompt="which dogs do you know?")
+    assert "dalmatian" in calls["finish"]["reason"] and "generate" not in calls
 
 
 def test_call_ids_are_unique() -> None:

@@ -1,0 +1,1 @@
+"""Conversations by which models that drive the react graph are compared."""
