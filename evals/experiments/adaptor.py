@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pleinair.tools.pocket.invented.prompts import RELATIONS, request_for, with_article, write_prompt
-from pleinair.tools.pocket.invented.world import SPECIES, Scene, Species, random_scene, render
-from pleinair.tools.pocket.training.streams import held_out_rng
+from pleinair.tools.pocket.catalogue.captions import with_article
+from pleinair.tools.pocket.catalogue.prompts import request_of, write_prompt
+from pleinair.tools.pocket.catalogue.scenes import RELATIONS, Scene, Subject, place_scene, render
+from pleinair.tools.pocket.catalogue.species import SPECIES, Species
+from pleinair.tools.pocket.training.catalogue.cases import held_out_rng
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
     from pleinair.tools.retrieval.encoder import OpenClipEncoder
     from pleinair.tools.types import Cosines
 
-ENCODER = "local-dir:pocket/encoder"
+ENCODER = "local-dir:pocket/catalogue/encoder"
 FIRST = 700_000_000  # first index of the scenes
 RANKS = (1, 5, 10)
 ADAPTOR = "adaptor"
@@ -44,7 +46,11 @@ def held_out(count: int) -> list[Scene]:
 
 
 def _scene(rng: random.Random, pair: Sequence[Species]) -> Scene:
-    return random_scene(rng, pair, relation=rng.choice(RELATIONS))
+    return place_scene(rng, [Subject(species) for species in pair], [rng.choice(RELATIONS)])
+
+
+def _names(scene: Scene) -> list[str]:
+    return [subject.species.name for subject in scene.subjects]
 
 
 def recalls(scores: Cosines) -> dict[int, float]:
@@ -55,7 +61,7 @@ def recalls(scores: Cosines) -> dict[int, float]:
 
 def means(cosines: Cosines, scenes: Sequence[Scene], names: Sequence[str]) -> Cosines:
     """Return S of every image for every scene's two names: [images, names] to [images, scenes]."""
-    columns = [[names.index(subject.species.name) for subject in scene.subjects] for scene in scenes]
+    columns = [[names.index(name) for name in _names(scene)] for scene in scenes]
     mean: Cosines = cosines[:, columns].mean(axis=2)
     return mean
 
@@ -65,10 +71,10 @@ def _compare(folder: str, scenes: Sequence[Scene], encoder: OpenClipEncoder) -> 
     from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer
 
     images = {str(number): render(scene) for number, scene in enumerate(scenes)}
-    names = sorted({subject.species.name for scene in scenes for subject in scene.subjects})
-    requests = [request_for(scene) for scene in scenes]
+    names = sorted({name for scene in scenes for name in _names(scene)})
+    requests = [request_of(scene, _names(scene), ("", "")) for scene in scenes]
     prompts = [write_prompt(random.Random(number), request) for number, request in enumerate(requests)]
-    pairs = [" and ".join(map(with_article, request.subjects)) for request in requests]
+    pairs = [" and ".join(map(with_article, _names(scene))) for scene in scenes]
     vectors = encoder.encode_images(list(images.values()))
     adapted = open_scorer(folder, encoder, images.__getitem__).score(names, list(images))
     return {
@@ -109,7 +115,7 @@ def _report(folder: str, count: int) -> str:
 def main() -> None:
     """Measure an adaptor and print the figures."""
     parser = argparse.ArgumentParser(prog="python -m pleinair.evals.experiments.adaptor", description=__doc__)
-    parser.add_argument("folder", help="folder of the adaptor, such as pocket/adaptor")
+    parser.add_argument("folder", help="folder of the adaptor, such as pocket/catalogue/adaptor")
     parser.add_argument("--count", type=int, default=500, help="number of scenes (500)")
     options = parser.parse_args()
     print(_report(options.folder, options.count))

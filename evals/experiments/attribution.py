@@ -1,7 +1,7 @@
 """Measure whether attribution names the reference that carries a concept in two-subject images.
 
 The images are those of the loop that end accepted with two references, in the miniature world. Its library is
-made by a program, so the species that a reference really shows is known whatever its caption says.
+made by a program, so the species that a reference really shows is certain whatever its caption says.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 
 from pleinair.app.trace.attribution import Attribution
-from pleinair.evals.cases import Case, make_case
+from pleinair.evals.cases import Case, make_cases
 from pleinair.evals.metrics import interval_of_share
+from pleinair.evals.pocket.settings import CATALOGUE
 from pleinair.evals.run import show_progress
-from pleinair.tools.pocket.invented.library import shown_species
-from pleinair.tools.pocket.invented.world import SPECIES
+from pleinair.tools.pocket.catalogue.library import shown_species
+from pleinair.tools.pocket.catalogue.species import BY_NAME
 
 REFERENCES = 2
 
@@ -46,6 +46,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = commands.add_parser("attribute", help="measure whether attribution names the right reference")
     parser.add_argument("--images", type=int, default=70, help="accepted images with two references (70)")
+    parser.add_argument("--prompts", type=int, default=500, help="most prompts of two species (500)")
     parser.add_argument("--seed", type=int, default=1, help="seed of the prompts and of the noise (1)")
     parser.add_argument("--json", type=Path, default=None, help="file for the answers")
     parser.set_defaults(run=_run)
@@ -53,7 +54,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _run(options: argparse.Namespace) -> None:
     with pocket_home():
-        answers = list(measure(options.images, options.seed))
+        answers = list(measure(options.images, options.prompts, options.seed))
     print()
     print(*report(answers), sep="\n")
     if options.json:
@@ -75,32 +76,30 @@ def pocket_home() -> Iterator[None]:
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def measure(images: int, seed: int) -> Iterator[Answer]:
-    """Yield the answers about the first `images` accepted images of two references."""
+def measure(images: int, prompts: int, seed: int) -> Iterator[Answer]:
+    """Yield the answers about the first `images` accepted images of two references, of `prompts` at most."""
     from pleinair.app.api import draw
     from pleinair.app.trace.attribute import attribute
 
     shown, done = shown_species(), 0
-    for number in count():
+    for number, case in enumerate(make_cases(prompts, seed, ("two",)), 1):
         if done == images:
             return
-        case = make_case("two", number, seed)
-        result = draw(case.prompt, profile="pocket", seed=case.seed, overrides={"library.folder": "pocket"})
+        result = draw(case.prompt, profile="pocket", seed=case.seed, overrides=CATALOGUE)
         best = result.outcome.best
         if result.outcome.ending == "accepted" and best and len(best.request.references) == REFERENCES:
             done += 1
             yield from _answers_of(case, attribute(result.run_id), shown)
-        show_progress(f"{done}/{images} images of {number + 1} prompts")
+        show_progress(f"{done}/{images} images of {number} prompts")
 
 
 def _answers_of(case: Case, attribution: Attribution, shown: Mapping[str, Sequence[str]]) -> Iterator[Answer]:
     """Yield what an attribution says about the concepts that are species."""
-    tiers = {species.name: species.tier for species in SPECIES}
     for concept in attribution.concepts:
-        if concept in tiers:
+        if concept in BY_NAME:
             references = enumerate(attribution.references)
             true = tuple(number for number, each in references if concept in shown[each.hit.id])
-            yield Answer(case.id, concept, tiers[concept], attribution.carrier(concept), true)
+            yield Answer(case.id, concept, BY_NAME[concept].tier, attribution.carrier(concept), true)
 
 
 def report(answers: Sequence[Answer]) -> Iterator[str]:

@@ -23,9 +23,11 @@ from pleinair.evals.report import percent
 from pleinair.evals.run import Judge, pocket_context
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.generate import generate
+from pleinair.tools.pocket.catalogue.species import BY_NAME
 from pleinair.tools.pocket.detector import ConceptDetector
-from pleinair.tools.pocket.invented.world import KIND_OF_NOUN
 from pleinair.tools.types import Box, GenerateRequest, Inpaint, Picture, Reference
+
+DETECTOR = "pocket/catalogue/detector", "pocket/catalogue/encoder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def gaps(cases: Iterable[Case], context: Context, detector: ConceptDetector) -> 
         missing = [name for name, detection in detections if detection.probability < 0.5]
         if len(missing) != 1:
             continue
-        box = detector.detect(image, [f"a {KIND_OF_NOUN[missing[0].split()[-1]]}"])[0].box
+        box = detector.detect(image, [f"a {BY_NAME[missing[0]].kind}"])[0].box
         hits = context.retriever.search(f"a photo of a {missing[0]}", 1)
         if box and not box_obstacle(box) and hits:
             picture = context.store.put(context.retriever.open(hits[0].id))
@@ -112,8 +114,7 @@ def lines(trials: Sequence[Trial]) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the figures."""
-    from pleinair.evals.pocket.oracle import Oracle
-    from pleinair.tools.pocket.detector import ConceptDetector
+    from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle
 
     parser = argparse.ArgumentParser(prog="python -m pleinair.evals.experiments.inpaint", description=__doc__)
     parser.add_argument("--drafts", type=int, default=24, help="drafts that lack one of two subjects (24)")
@@ -121,8 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     cases = (make_case("two", number, options.seed) for number in count())
     with tempfile.TemporaryDirectory() as folder:
-        context, judge = pocket_context(Path(folder), {"generator.inpaint": True}), Oracle()
-        drafts = islice(gaps(cases, context, ConceptDetector()), options.drafts)
+        context, judge = pocket_context(Path(folder), {"generator.inpaint": True}), Oracle(CATALOGUE_WEIGHTS)
+        drafts = islice(gaps(cases, context, ConceptDetector(*DETECTOR)), options.drafts)
         trials = [repair(gap, context, judge) for gap in drafts]
     print(*lines(trials), sep="\n")
 

@@ -14,6 +14,7 @@ import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from math import radians
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,9 +26,10 @@ from pleinair.evals.metrics import interval_of_share
 from pleinair.evals.report import percent
 from pleinair.tools.images import leak
 from pleinair.tools.images.leak import View
-from pleinair.tools.pocket.invented.backgrounds import BACKGROUNDS
-from pleinair.tools.pocket.invented.world import SPECIES, Scene, boxes, random_scene, render
-from pleinair.tools.pocket.training.streams import held_out_rng
+from pleinair.tools.pocket.catalogue.backgrounds import BACKGROUNDS
+from pleinair.tools.pocket.catalogue.scenes import Scene, Subject, boxes, place_scene, render
+from pleinair.tools.pocket.catalogue.species import SPECIES, Species
+from pleinair.tools.pocket.training.catalogue.cases import held_out_rng
 from pleinair.tools.types import Box
 
 if TYPE_CHECKING:
@@ -57,24 +59,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shares = [percent(count / score.n, interval_of_share(count, score.n)) for count in counts]
         area = interval_of_auc(score.auc, score.n)
         lines.append(" | ".join([score.measure, score.against, str(score.n), area, *shares]))
-    lines += [f"{_milliseconds(side):.1f} ms a reference, {side} pixels a side" for side in (64, 1024)]
+    lines += [f"{_milliseconds(side):.1f} ms a reference, {side} pixels a side" for side in (96, 1024)]
     print(*lines, sep="\n")
 
 
 def samples(rng: random.Random) -> Iterator[Sample]:
     """Render a reference and images with and without its leaks, and measure all."""
-    scene = random_scene(rng, [rng.choice(SPECIES)])
-    yield from _backgrounds(rng, scene)
+    scene = _scene(rng, rng.choice(SPECIES))
+    yield from _backgrounds(rng, _scene(rng, scene.subjects[0].species, scene.background, "small"))
     yield from _copies(rng, scene)
     yield from _poses(rng, scene)
 
 
+def _scene(rng: random.Random, species: Species, background: str = "", size: str = "") -> Scene:
+    """Place one species by day and in clear weather; a background that is omitted is random."""
+    return place_scene(rng, [Subject(species, size=size)], background=background)
+
+
 def _backgrounds(rng: random.Random, scene: Scene) -> Iterator[Sample]:
-    """Render the species over the reference's background, or over others."""
+    """Render the species over the reference's background, or over others; small, so that there is one."""
     requested, other = rng.sample([name for name in BACKGROUNDS if name != scene.background], 2)
-    species, leaked = [scene.subjects[0].species], scene.background
-    draft = random_scene(rng, [rng.choice(SPECIES)], background=requested)
-    draft_like_reference = random_scene(rng, [rng.choice(SPECIES)], background=leaked)
+    species, leaked = scene.subjects[0].species, scene.background
+    draft = _scene(rng, rng.choice(SPECIES), requested)
+    draft_like_reference = _scene(rng, rng.choice(SPECIES), leaked)
     cases = (
         ("", leaked, draft),
         ("as asked", requested, draft),
@@ -82,7 +89,7 @@ def _backgrounds(rng: random.Random, scene: Scene) -> Iterator[Sample]:
         ("another one", other, draft),
     )
     for case, background, before in cases:
-        image = random_scene(rng, species, background=background)
+        image = _scene(rng, species, background, "small")
         image = image if case else replace(image, seed=scene.seed)
         for measure, boxed in (("background", True), ("background, no boxes", False)):
             views = (_view(rng, image, boxed), _view(rng, scene, boxed))
@@ -93,12 +100,12 @@ def _backgrounds(rng: random.Random, scene: Scene) -> Iterator[Sample]:
 
 def _copies(rng: random.Random, scene: Scene) -> Iterator[Sample]:
     """Damage the reference slightly, or render its species again, over its own background and another."""
-    reference, species = render(scene), [scene.subjects[0].species]
+    reference, species = render(scene), scene.subjects[0].species
     other = rng.choice([name for name in BACKGROUNDS if name != scene.background])
     cases = {
         "": _damaged(rng, reference),
-        "another image, same background": render(random_scene(rng, species, background=scene.background)),
-        "another image, another background": render(random_scene(rng, species, background=other)),
+        "another image, same background": render(_scene(rng, species, scene.background)),
+        "another image, another background": render(_scene(rng, species, other)),
     }
     for case, image in cases.items():
         yield "copied", case, leak.copied(image, reference)
@@ -110,16 +117,17 @@ def _copies(rng: random.Random, scene: Scene) -> Iterator[Sample]:
 def _poses(rng: random.Random, scene: Scene) -> Iterator[Sample]:
     """Tilt the subject as the reference has it, mirrored or not, or by 20 to 60 degrees more or less."""
     tilt = rng.uniform(-45, 45)
-    first = replace(scene.subjects[0], tilt=tilt)
-    reference = _view(rng, replace(scene, subjects=(first,)))
+    first = replace(scene.figures[0], tilt=radians(tilt))
+    reference = _view(rng, replace(scene, figures=(first,)))
     turned = tilt + rng.uniform(20, 60) * (-1 if tilt > 0 else 1)
     while abs(abs(turned) - abs(tilt)) < 15:  # as a mirror image it would be the same pose
         turned = tilt + rng.uniform(20, 60) * rng.choice((-1, 1))
     for case, angle in (("", tilt + rng.uniform(-3, 3)), ("20 to 60 degrees off", turned)):
         flipped = rng.random() < 0.5
-        subject = random_scene(rng, [first.species]).subjects[0]
-        subject = replace(subject, flip=first.flip != flipped, tilt=-angle if flipped else angle)
-        image = Scene((subject,), rng.choice(BACKGROUNDS), rng.randrange(2**31))
+        image = _scene(rng, first.species)
+        turn = radians(-angle if flipped else angle)
+        figure = replace(image.figures[0], flip=first.flip != flipped, tilt=turn)
+        image = replace(image, figures=(figure,))
         value = leak.pose(_view(rng, image), reference)
         assert value is not None
         yield "pose", case, value
@@ -203,7 +211,7 @@ def interval_of_auc(value: float, n: int) -> str:
 def _milliseconds(side: int, times: int = 10) -> float:
     """Time all measures of one reference against two images without it."""
     rng = held_out_rng(FIRST)
-    scenes = [random_scene(rng, [rng.choice(SPECIES)]) for _ in range(4)]
+    scenes = [_scene(rng, rng.choice(SPECIES), size="small") for _ in range(4)]
     views = [View(render(scene).resize((side, side)), _shaken(rng, boxes(scene)[0])) for scene in scenes]
     started = time.perf_counter()
     for _ in range(times):

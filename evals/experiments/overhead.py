@@ -32,7 +32,7 @@ from pleinair.tools.generate import generate
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Capabilities, GenerateRequest
 
-PROMPT = "a velmora finch"
+PROMPT = "a hoopoe"
 PARAMETERS: dict[str, Any] = {"height": 16, "width": 16, "num_inference_steps": 1, "guidance_scale": 1}
 INTERPRETERS = 3
 TARGET = 0.3 / 0.8  # seconds: what the import may take, LangGraph's own taking 0.8 of CPU

@@ -26,7 +26,7 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.store import Runs
 from pleinair.tools.types import PleinairError
 
-PROMPT = "a saverel wren in the snow"
+PROMPT = "a hoopoe in the snow"
 MIB = 2**20
 GREEDY = f"{0:032x}"  # client that sends many requests
 

@@ -28,9 +28,9 @@ from unittest.mock import patch
 import numpy as np
 
 from pleinair.evals.metrics import interval
-from pleinair.tools.pocket.invented.library import shown_species, write_library
-from pleinair.tools.pocket.invented.prompts import describe
-from pleinair.tools.pocket.invented.world import SPECIES
+from pleinair.tools.pocket.catalogue.captions import describe
+from pleinair.tools.pocket.catalogue.library import shown_species, write_library
+from pleinair.tools.pocket.catalogue.species import SPECIES
 from pleinair.tools.retrieval import caption_index
 from pleinair.tools.retrieval.calibrate import calibrate, choose, scores_of
 from pleinair.tools.retrieval.caption_index import CaptionIndex, words
@@ -67,7 +67,9 @@ STATISTICS: dict[str, Usual] = {
         for name, statistic in _STATISTICS.items()
     },
 }
+FLAT = (0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8)  # cosines
 PREVALENCES = (0.05, 0.1, 0.3, 0.6)  # of one concept in a library
+LOOKS = {s.name: describe(random.Random(s.name), s).words for s in SPECIES}
 SHARES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the words' weight
 
 
@@ -77,7 +79,7 @@ class Pocket:
     def __init__(self, folder: Path, seed: int) -> None:
         write_library(folder, seed=seed)
         library, shown = Library.open(folder), shown_species(seed=seed)
-        self.encoder = OpenClipEncoder(model="local-dir:pocket/encoder", device="cpu")
+        self.encoder = OpenClipEncoder(model="local-dir:pocket/catalogue/encoder", device="cpu")
         ids = list(library.items)
         batches = [ids[start : start + 64] for start in range(0, len(ids), 64)]
         rows = [self.encoder.encode_images([library.picture(id) for id in batch]) for batch in batches]
@@ -85,6 +87,7 @@ class Pocket:
         self.shows = {
             species.name: np.array([species.name in shown[id] for id in ids]) for species in SPECIES
         }
+        self.names = {species.name: self.encoder.encode_text([species.name]) for species in SPECIES}
         self._hits = [library.items[id].hit() for id in ids]
         self._rows = {id: row for row, id in enumerate(ids)}
 
@@ -152,10 +155,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         pocket = Pocket(Path(folder) / "library", options.seed)
+    _by_name(pocket)
     _by_vectors(pocket)
     _by_prevalence(pocket, options.seed)
     if options.openmoji:
         by_captions(json.loads(options.openmoji.read_text("utf-8")), options.queries, options.seed)
+
+
+def _by_name(pocket: Pocket) -> None:
+    """Print the shares of names that flat thresholds keep; only those that the library shows should be."""
+    best = defaultdict[str, list[float]](list)
+    for name, query in pocket.names.items():
+        cosines, shows = pocket.vectors @ query[0], pocket.shows[name]
+        best["in the library" if shows.any() else "novel"].append(float(cosines.max()))
+        if shows.any():
+            best["left out"].append(float(cosines[~shows].max()))
+    for name in chain.from_iterable(map(_foreign_names, (0, 1))):
+        best["foreign"].append(float((pocket.vectors @ pocket.encoder.encode_text([name])[0]).max()))
+    for kind, scores in best.items():
+        shares = ", ".join(f"{flat}: {np.mean(np.array(scores) >= flat):.3f}" for flat in FLAT)
+        print(
+            f"{len(scores)} names {kind}, least {min(scores):.3f}, most {max(scores):.3f}; kept from {shares}"
+        )
 
 
 def _by_vectors(pocket: Pocket) -> None:
@@ -201,8 +222,7 @@ def _by_prevalence(pocket: Pocket, seed: int) -> None:
                 for each in SPECIES:
                     if part.shows[each.name].any():
                         decisions = Decisions()
-                        query = part.encoder.encode_text([each.name])
-                        decisions.add("known", each.name, query, part.vectors)
+                        decisions.add("known", each.name, part.names[each.name], part.vectors)
                         is_kept = not decisions.abstains(usual, sample, margin)[0]
                         (accepted if each is species else others)[name].append(is_kept)
         for name in STATISTICS:
@@ -211,26 +231,30 @@ def _by_prevalence(pocket: Pocket, seed: int) -> None:
 
 
 def _decisions(pocket: Pocket, half: int) -> Decisions:
-    from torchvision.models._meta import _COCO_CATEGORIES, _IMAGENET_CATEGORIES
-
     decisions, encode = Decisions(), pocket.encoder.encode_text
     for number, species in enumerate(SPECIES):
         if number // 2 % 2 != half:
             continue
         shows = pocket.shows[species.name]
-        for text in (species.name, describe(species)):
+        for text in (species.name, LOOKS[species.name]):
             query = encode([text])
             if shows.any():
                 decisions.add("known", species.name, query, pocket.vectors)
             if shows.any() or text == species.name:
                 decisions.add("left out", species.name, query, pocket.vectors[~shows])
-    ours = set(words(" ".join(f"{species.name} {describe(species)}" for species in SPECIES)))
+    for name in _foreign_names(half):
+        decisions.add("foreign", name, encode([name]), pocket.vectors)
+    return decisions
+
+
+def _foreign_names(half: int) -> list[str]:
+    """Return the class names of COCO, or of ImageNet, that share no word with the pocket world."""
+    from torchvision.models._meta import _COCO_CATEGORIES, _IMAGENET_CATEGORIES
+
+    ours = set(words(" ".join(f"{name} {look}" for name, look in LOOKS.items())))
     coco = [name for name in _COCO_CATEGORIES if name not in ("__background__", "N/A")]
     names = [name for name in _IMAGENET_CATEGORIES if name.lower() not in coco] if half else coco
-    for name in names:
-        if ours.isdisjoint(words(name)):
-            decisions.add("foreign", name, encode([name]), pocket.vectors)
-    return decisions
+    return [name for name in names if ours.isdisjoint(words(name))]
 
 
 def _auc(decisions: Decisions, usual: Usual, sample: Vectors) -> float:

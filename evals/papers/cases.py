@@ -1,10 +1,14 @@
 """Image libraries for the papers' claims, with the species in every image.
 
-"even" has each known and rare species in turn, as the shipped library. "generic" is mostly other things: a
-rare species is every five-hundredth image, so that a small pool has few of them. "hard" is mostly
-look-alikes of rare and novel species, some captioned as the species. "domain" has rare species alone. All
-have the shipped library's near-duplicates and its wrong, empty and nameless captions. A smaller library is
-the beginning of a larger one of the same kind and seed.
+"even" is as the shipped library: each known and rare species in turn, with its defects. "domain" is the same
+of rare species alone. "generic" is mostly other things: a rare species is every five-hundredth image, so that
+a small pool has few of them.
+
+"hard" has for each right image of a rare or novel species three look-alikes of it, in which two details
+differ, and two distractors. Of the right images half are not named, and half are small or beside a known
+species; a third of the look-alikes are captioned as the species. So names mislead lexical search, looks
+mislead dense search, and what tells them apart is in the images. A smaller library is the beginning of a
+larger one of the same kind and seed.
 """
 
 from __future__ import annotations
@@ -12,39 +16,32 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Literal
 
 from pleinair.evals.cases import species_of
-from pleinair.tools.pocket.invented import library as shipped
-from pleinair.tools.pocket.invented.prompts import RELATIONS, caption
-from pleinair.tools.pocket.invented.world import (
-    SPECIES,
-    Scene,
-    Species,
-    colour_pairs,
-    fingerprint,
-    invent_name,
-    random_scene,
-    render,
-)
-from pleinair.tools.pocket.training.streams import random_species
+from pleinair.tools.pocket.catalogue import library as shipped
+from pleinair.tools.pocket.catalogue.captions import Text, caption
+from pleinair.tools.pocket.catalogue.sampling import draw_scene, fingerprint, impostor, plain_look
+from pleinair.tools.pocket.catalogue.scenes import Scene, Subject, place_scene, render
+from pleinair.tools.pocket.catalogue.species import SPECIES, Species
+from pleinair.tools.pocket.library_files import Record, file_name, write_records
 from pleinair.tools.retrieval.library import Library
 
 Kind = Literal["even", "generic", "hard", "domain"]
-Item = tuple[Scene, str]  # a scene and its caption
+Item = tuple[Scene, Text]  # a scene and its caption
+Labels = Mapping[str, Sequence[str]]  # species in each image
 
-IN_LIBRARY = tuple(species for species in SPECIES if species.tier != "novel")
 RARE = tuple(species for species in SPECIES if species.tier == "rare")
 KNOWN = tuple(species for species in SPECIES if species.tier == "known")
 UNKNOWN = tuple(species for species in SPECIES if species.tier != "known")  # queries in a hard library
+SHIPPED_TIERS: Mapping[str, Sequence[str]] = {"even": ("known", "rare"), "domain": ("rare",)}
 RARE_SHARE = len(RARE) / 500  # of a generic library
-HARD_SHARES = (0.6, 0.15, 0.25)  # look-alikes, unknown and known species in a hard library
-MISNAMED = 0.15  # share of the look-alikes that are captioned as the species they resemble
+LOOK_ALIKES, DISTRACTORS = 3, 2  # of a hard library, for each right image
+NAMED, HIDDEN, MISNAMED = 0.5, 0.5, 1 / 3  # shares of right images, of right images, of look-alikes
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,94 +65,80 @@ def open_labelled(folder: Path, kind: Kind, size: int, seed: int) -> LabelledLib
     place = folder / f"{kind}-{size}-{seed}-{fingerprint()}"
     if not (place / "truth.json").exists():
         shutil.rmtree(place, ignore_errors=True)
-        _write(place, islice(items(kind, random.Random(f"{kind}-{seed}")), size))
+        labels = _write(place / "pictures", kind, size, seed)
+        (place / "truth.json").write_text(json.dumps(labels), encoding="utf-8")
     labels = json.loads((place / "truth.json").read_text("utf-8"))
     return LabelledLibrary(
         Library.open(place / "pictures"), {id: tuple(names) for id, names in labels.items()}
     )
 
 
-def _write(place: Path, items: Iterable[Item]) -> None:
-    """Write images and metadata, and the labels last."""
-    images, lines, labels = place / "pictures", [], {}
-    images.mkdir(parents=True)
-    for number, (scene, text) in enumerate(items):
-        name = f"{number:05d}.png"
-        lines.append(write_item(images / name, scene, text, place.name))
-        labels[name] = [subject.species.name for subject in scene.subjects]
-    (images / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
-    (place / "truth.json").write_text(json.dumps(labels), encoding="utf-8")
+def _write(folder: Path, kind: Kind, size: int, seed: int) -> Labels:
+    """Write images and metadata, and return the labels."""
+    if kind in SHIPPED_TIERS:
+        tiers = SHIPPED_TIERS[kind]
+        shipped.write_library(folder, seed=seed, size=size, tiers=tiers)
+        return shipped.shown_species(seed=seed, size=size, tiers=tiers)
+    chosen = list(islice(items(kind, random.Random(f"{kind}-{seed}")), size))
+    records = (record(file_name(n), *item, f"{kind}-{seed}") for n, item in enumerate(chosen))
+    write_records(folder, records)
+    return {file_name(number): _names(scene) for number, (scene, _) in enumerate(chosen)}
 
 
-def write_item(path: Path, scene: Scene, text: str, origin: str) -> str:
-    """Write an image and return its line of `metadata.jsonl`."""
-    render(scene).save(path)
-    source = f"{shipped.SOURCE}/{origin}/{path.name}"
-    facts = {"license": shipped.LICENSE, "source": source, "author": shipped.AUTHOR}
-    return json.dumps({"file_name": path.name, "text": text, **facts}) + "\n"
+def record(name: str, scene: Scene, text: Text, origin: str) -> Record:
+    """Render an image and return it with its line of `metadata.jsonl`, without boxes."""
+    source = f"{shipped.SOURCE}/{origin}/{name}"
+    line = {"text": text.words, "license": shipped.LICENSE, "source": source, "author": shipped.AUTHOR}
+    return Record(name, render(scene), line, {})
+
+
+def _names(scene: Scene) -> list[str]:
+    return [subject.species.name for subject in scene.subjects if subject.species.name]
 
 
 def items(kind: Kind, rng: random.Random) -> Iterator[Item]:
-    """Yield scenes with captions without end; now and then the last scene again, moved by a hair."""
-    for first, misnamed in _first_species(kind, rng):
-        pair = rng.random() < shipped.TWO_SUBJECTS
-        species = [first, rng.choice(KNOWN)] if pair else [first]
-        scene = random_scene(rng, species, relation=rng.choice(RELATIONS) if pair else None)
-        yield scene, _caption(rng, scene, misnamed)
-        if rng.random() < shipped.NEAR_DUPLICATE:
-            moved = tuple(replace(subject, x=subject.x + 0.01) for subject in scene.subjects)
-            scene = replace(scene, subjects=moved)
-            yield scene, _caption(rng, scene, misnamed)
+    """Yield the scenes of a generic or hard library with captions, without end."""
+    if kind == "generic":
+        while True:
+            yield _generic(rng)
+    for species in cycle(UNKNOWN):
+        yield _right(rng, species)
+        yield from (_look_alike(rng, species) for _ in range(LOOK_ALIKES))
+        yield from (_distractor(rng) for _ in range(DISTRACTORS))
 
 
-def _caption(rng: random.Random, scene: Scene, misnamed: Species | None) -> str:
-    """Write a caption, mostly with names, else of what is visible; a few are empty, a few name others."""
-    draw = rng.random()
-    if draw < shipped.EMPTY_CAPTION:
-        return ""
-    wrong = rng.choice(IN_LIBRARY) if draw < shipped.EMPTY_CAPTION + shipped.WRONG_CAPTION else misnamed
-    if wrong:
-        first, *rest = scene.subjects
-        scene = replace(scene, subjects=(replace(first, species=wrong), *rest))
-    return caption(rng, scene, by_name=bool(wrong) or rng.random() < shipped.NAMED_CAPTION)
+def _generic(rng: random.Random) -> Item:
+    """Return an image of a rare species, or of something else."""
+    if rng.random() >= RARE_SHARE:
+        return _distractor(rng)
+    scene = draw_scene(rng, [rng.choice(RARE)])
+    return scene, caption(rng, scene, by_name=rng.random() < shipped.NAMED_CAPTION)
 
 
-def _first_species(kind: Kind, rng: random.Random) -> Iterator[tuple[Species, Species | None]]:
-    """Yield each image's first species, and the species that its caption names instead, if any."""
-    in_turn = {"even": IN_LIBRARY, "domain": RARE}.get(kind, ())
-    yield from ((species, None) for species in cycle(in_turn))
-    while True:
-        if kind == "hard":
-            makers = (
-                look_alike,
-                lambda rng: (rng.choice(UNKNOWN), None),
-                lambda rng: (rng.choice(KNOWN), None),
-            )
-            (make,) = rng.choices(makers, HARD_SHARES)
-            yield make(rng)
-        elif rng.random() < RARE_SHARE:
-            yield rng.choice(RARE), None
-        else:
-            yield (rng.choice(KNOWN) if rng.random() < 0.5 else random_species(rng)), None
+def _distractor(rng: random.Random) -> Item:
+    """Return an image of a known species, or of a kind's plain look, which has no name."""
+    scene = draw_scene(rng, [rng.choice(KNOWN) if rng.random() < 0.5 else plain_look(rng)])
+    return scene, caption(rng, scene, by_name=rng.random() < shipped.NAMED_CAPTION)
 
 
-def look_alike(rng: random.Random) -> tuple[Species, Species | None]:
-    """Invent a species with the kind, the pattern and one of the two colours of an unknown species.
+def _right(rng: random.Random, species: Species) -> Item:
+    """Return an image that shows the species, of which half are small or beside a known one."""
+    if rng.random() >= HIDDEN:
+        scene = place_scene(rng, [Subject(species)])
+    elif rng.random() < 0.5:
+        scene = place_scene(rng, [Subject(species, size="small")])
+    else:
+        scene = draw_scene(rng, rng.sample([species, rng.choice(KNOWN)], 2))
+    return scene, caption(rng, scene, by_name=rng.random() < NAMED)
 
-    The second value is the real species if the look-alike is to be captioned as it.
-    """
-    real = rng.choice(UNKNOWN)
-    body, accent = rng.choice(near_colours(real))
-    twin = Species(invent_name(rng, real.kind), real.kind, "novel", body, accent, real.pattern)
-    return twin, real if rng.random() < MISNAMED else None
 
-
-@cache
-def near_colours(real: Species) -> tuple[tuple[str, str], ...]:
-    """Return the pairs of colours that share one with a species and are no other species' of its kind."""
-    used = {(species.body, species.accent) for species in SPECIES if species.kind == real.kind}
-    near = [(body, accent) for body, accent in colour_pairs() if body == real.body or accent == real.accent]
-    return tuple(pair for pair in near if pair not in used)
+def _look_alike(rng: random.Random, species: Species) -> Item:
+    """Return an image of a look-alike alone; a few are captioned as the species."""
+    scene = draw_scene(rng, [impostor(rng, species)])
+    if rng.random() >= MISNAMED:
+        return scene, caption(rng, scene, by_name=False)
+    subjects = tuple(replace(subject, species=species) for subject in scene.subjects)
+    return scene, caption(rng, replace(scene, subjects=subjects), by_name=True)
 
 
 def species_groups(count: int, largest: int, seed: int) -> list[tuple[str, ...]]:

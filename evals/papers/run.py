@@ -28,7 +28,7 @@ from pleinair.tools.types import BadInput
 
 COMPARISONS = {  # of RealRAG's retrievers: what differs from the defaults of `pleinair.evals.realrag.run`
     "realrag": [],
-    "look-alikes": ["--look-alikes", "432", "--epochs", "10"],
+    "look-alikes": ["--look-alikes", "1194", "--epochs", "10"],  # six a species, as right images
 }
 POOLS = (100, 1000)
 LARGEST_POOL = 10_000
@@ -102,13 +102,13 @@ def pocket_bench(work: Path, overrides: Mapping[str, Any]) -> tuple[Bench, str]:
     """Build the engines of the pocket profile; return them with a hash of all that figures depend on."""
     from pleinair.app.engines import build, build_encoder
     from pleinair.app.paths import Paths
-    from pleinair.app.settings import load
-    from pleinair.evals.pocket.oracle import Oracle
+    from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle
+    from pleinair.evals.pocket.settings import pocket_settings
     from pleinair.tools.model_files.folders import identity, locate
-    from pleinair.tools.pocket.invented.world import fingerprint
+    from pleinair.tools.pocket.catalogue.sampling import fingerprint
     from pleinair.tools.storage.artifacts import ArtifactStore
 
-    settings, store = load("pocket", overrides), ArtifactStore(work / "pictures")
+    settings, store = pocket_settings(overrides), ArtifactStore(work / "pictures")
     context = build(settings, Paths(work / "home"), store)
     encoder = build_encoder(settings)
     options = settings.retrieval.model_dump(include=set(RetrievalOptions.model_fields))
@@ -121,7 +121,7 @@ def pocket_bench(work: Path, overrides: Mapping[str, Any]) -> tuple[Bench, str]:
         context=replace(context, generator=CachedGenerator(context.generator, store)),
         encoder=encoder,
         retrieval=RetrievalOptions.model_validate(options | PAPERS),
-        judge=Oracle(),
+        judge=Oracle(CATALOGUE_WEIGHTS),
     )
     return bench, hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -1,13 +1,15 @@
 """Measurements for each of the papers' claims: a task is one column, one case and one seed.
 
 A seed has prompts, noise and libraries of its own; within it all columns share them. The sections "captions",
-"domain", "binding" and "rerank-pool" test a claim where the plain libraries cannot show it; their settings
-were fixed before any of them was run. Not covered: the words of Cross-modal RAG's instruction, which the
+"domain", "binding", "rerank" and "rerank-pool" test a claim where the plain libraries cannot show it, as do
+those whose names end in "-hard": the same measurements on hard prompts in a hard library. Their settings were
+fixed before any of them was run. Not covered: the words of Cross-modal RAG's instruction, which the
 miniature generator cannot read; what is measured is their purpose, the map from images to sub-queries.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,14 +22,14 @@ from langchain_core.runnables import Runnable, RunnableLambda
 from PIL.Image import Image
 
 from pleinair.agent.context import Context
-from pleinair.evals.cases import Case, make_cases
+from pleinair.evals.cases import Case, Tier, make_cases
 from pleinair.evals.papers.bench import Bench, Measures, Pool
-from pleinair.evals.papers.cases import RARE, UNKNOWN, species_groups
+from pleinair.evals.papers.cases import RARE, UNKNOWN, Kind, species_groups
 from pleinair.graphs import crossmodal, direct, imagerag
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
-from pleinair.tools.pocket.invented.prompts import describe, with_article
-from pleinair.tools.pocket.invented.world import SPECIES, Species
+from pleinair.tools.pocket.catalogue.captions import describe, with_article
+from pleinair.tools.pocket.catalogue.species import SPECIES, Species
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer
 from pleinair.tools.retrieval.crossmodal.joint import retrieve_jointly
 from pleinair.tools.retrieval.lexical import Lexical
@@ -36,11 +38,11 @@ from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import Capabilities, GenerateRequest, Generator, Retriever
 
 SIZE = 1000  # images of a library unless stated otherwise
-DOMAIN_SIZE = 100  # images of a domain's own pool
+DOMAIN_SIZE = 400  # images of a domain's own pool
 GROUP_SIZE = 4  # sub-queries of the largest group in retrieval
 HITS = 2 * EACH  # per query
-CAPTION = "a photo of a {}"  # the pocket model's caption of a concept
-LOOKS = {species.name: f"a photo of {with_article(describe(species))}" for species in SPECIES}
+CAPTIONS = {s.name: f"a photo of {with_article(s.name)}" for s in SPECIES}  # the pocket model's
+LOOKS = {s.name: f"a photo of {with_article(describe(random.Random(s.name), s).words)}" for s in SPECIES}
 
 MODES: dict[str, dict[str, Any]] = {
     "rephrase": {"rephrase_only": True},
@@ -131,24 +133,26 @@ class ReversedGenerator:
 def tasks(bench: Bench, section: str, seed: int, prompts: int, sizes: tuple[int, ...]) -> Iterator[Task]:
     """List a section's tasks of one seed, a case's columns one after another; `sizes` are those of "pool"."""
     sections: dict[str, Callable[[Bench, int, int], Iterator[Step]]] = {
-        "imagerag": _modes,
+        "imagerag": partial(_modes, kind="even", tiers=("rare", "two")),
+        "imagerag-hard": partial(_modes, kind="hard", tiers=("hard",)),
         "captions": _captions,
         "pool": partial(_sizes, sizes=sizes),
         "domain": _domain,
         "rerank": _rerankers,
         "rerank-pool": _rerankers_of_pool,
-        "crossmodal": _stages,
+        "crossmodal": partial(_stages, kind="even", tiers=("two",)),
+        "crossmodal-hard": partial(_stages, kind="hard", tiers=("hard",)),
         "binding": _binding,
     }
     for column, tier, case, measure in sections[section](bench, seed, prompts):
         yield Task(section, column, seed, tier, case, measure)
 
 
-def _modes(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
+def _modes(bench: Bench, seed: int, prompts: int, kind: Kind, tiers: Sequence[Tier]) -> Iterator[Step]:
     """Measure ImageRAG's ablation: what is retrieved by, and whether anything is."""
-    pool = bench.pool("even", SIZE, seed)
+    pool = bench.pool(kind, SIZE, seed)
     contexts = {name: bench.over(pool, imagerag=ImageRAGOptions(**mode)) for name, mode in MODES.items()}
-    return _images(bench, make_cases(prompts, seed, ("rare", "two")), imagerag.graph, contexts, base="base")
+    return _images(bench, make_cases(prompts, seed, tiers), imagerag.graph, contexts, base="base")
 
 
 def _captions(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
@@ -156,7 +160,7 @@ def _captions(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
     pool, model = bench.pool("hard", SIZE, seed), bench.context.model
     for species in UNKNOWN:
         name = species.name
-        texts = {"concepts": name, "captions": CAPTION.format(name), "describing": LOOKS[name]}
+        texts = {"concepts": name, "captions": CAPTIONS[name], "describing": LOOKS[name]}
         for column, text in texts.items():
             yield column, *_retrieval(species, pool, bench.retriever(pool), text=text)
     contexts = {
@@ -164,7 +168,7 @@ def _captions(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
         "captions": bench.over(pool, imagerag=ImageRAGOptions()),
         "describing": bench.over(pool, imagerag=ImageRAGOptions(), model=DescribingChat(inner=model)),
     }
-    yield from _images(bench, make_cases(prompts, seed, ("rare", "novel")), imagerag.graph, contexts)
+    yield from _images(bench, make_cases(prompts, seed, ("hard",)), imagerag.graph, contexts)
 
 
 def _sizes(bench: Bench, seed: int, prompts: int, sizes: tuple[int, ...]) -> Iterator[Step]:
@@ -199,7 +203,7 @@ def _rerankers(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
         name: bench.over(pool, options, imagerag=ImageRAGOptions(rerank=name == "mllm"))
         for name, options in RERANKERS.items()
     }
-    yield from _images(bench, make_cases(prompts, seed, ("rare", "novel")), imagerag.graph, contexts)
+    yield from _images(bench, make_cases(prompts, seed, ("hard",)), imagerag.graph, contexts)
 
 
 def _rerankers_of_pool(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
@@ -221,9 +225,9 @@ def _reranked(
             yield name, *_retrieval(species, pool, bench.retriever(pool, **options), model)
 
 
-def _stages(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
+def _stages(bench: Bench, seed: int, prompts: int, kind: Kind, tiers: Sequence[Tier]) -> Iterator[Step]:
     """Measure Cross-modal RAG's coverage as in its figure 4, and images without each of its stages."""
-    pool = bench.pool("even", SIZE, seed)
+    pool = bench.pool(kind, SIZE, seed)
     for species in species_groups(prompts, GROUP_SIZE, seed):
         for name in ("Pareto", "BM25", "dense"):
             measure = partial(coverage, bench, pool, species, name)
@@ -231,7 +235,7 @@ def _stages(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
     contexts = {
         name: bench.over(pool, crossmodal=stage_options(bench, stage)) for name, stage in STAGES.items()
     }
-    yield from _images(bench, make_cases(prompts, seed, ("two",)), crossmodal.graph, contexts)
+    yield from _images(bench, make_cases(prompts, seed, tiers), crossmodal.graph, contexts)
 
 
 def _binding(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
@@ -274,7 +278,7 @@ def _retrieval(
     name = species.name
 
     def measure() -> Measures:
-        query = text or CAPTION.format(name)
+        query = text or CAPTIONS[name]
         hits = retriever.search(query, HITS)
         if model and hits:
             images = [encode_png(retriever.open(hit.id)) for hit in hits]
@@ -302,7 +306,7 @@ def coverage(bench: Bench, pool: Pool, species: tuple[str, ...], method: str) ->
     if method != "Pareto" and ids:
         dense = bench.retriever(pool)
         retriever = Lexical(dense) if method == "BM25" else dense
-        prompt = " and ".join(f"a {name}" for name in species)
+        prompt = " and ".join(map(with_article, species))
         ids = [hit.id for hit in retriever.search(prompt, len(ids))]
     in_library = [name for name in species if pool.labelled.has(name)]
     covered = [name for name in in_library if any(pool.labelled.shows(id, name) for id in ids)]

@@ -1,8 +1,9 @@
 """Train RealRAG's retrievers, retrieve and generate with them, and compare the images with real ones.
 
-A library is written for every seed; captions name the species, so that hits can be judged. A look-alike is no
-species: its caption describes it without a name, so that it is no positive of a training, and to retrieve it
-is wrong. It may be a reflective negative. What is in the work folder is not computed again.
+A library is written for every seed; its boxes name the species, so that hits can be judged. A look-alike is
+no species and has no box, so that it is no positive of a training, and to retrieve it is wrong. It may be a
+reflective negative: half of them are a rare or novel species with two details exchanged, half a kind's plain
+look, as the generator draws a name that it does not know. What is in the work folder is not computed again.
 
 CLIP-T and CLIP-I are by the frozen encoder, which also did the retrieval; there is no second one. Looks,
 style loss and the Fréchet distance are by the oracle's layers, which no tool ever reads. They stand for the
@@ -12,6 +13,7 @@ papers' DINO, style loss and FID, and are none of them: the oracle was trained o
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,16 +30,18 @@ from PIL.Image import Image
 
 from pleinair.agent.context import Context
 from pleinair.evals.cases import Case
-from pleinair.evals.papers.cases import look_alike, write_item
+from pleinair.evals.papers.cases import UNKNOWN, record
 from pleinair.evals.papers.report import Record
 from pleinair.evals.pocket.oracle import Oracle
 from pleinair.evals.run import invoke, show_progress
 from pleinair.evals.scores.frechet import frechet
 from pleinair.evals.scores.style import style_loss
 from pleinair.graphs import direct, realrag
-from pleinair.tools.pocket.invented.library import write_novel
-from pleinair.tools.pocket.invented.prompts import PLACES, caption
-from pleinair.tools.pocket.invented.world import SPECIES, Species, fingerprint, random_scene
+from pleinair.tools.pocket.catalogue.captions import caption
+from pleinair.tools.pocket.catalogue.library import write_novel
+from pleinair.tools.pocket.catalogue.prompts import PLACE_WORDS
+from pleinair.tools.pocket.catalogue.sampling import draw_scene, fingerprint, impostor, plain_look
+from pleinair.tools.pocket.catalogue.species import SPECIES, Species
 from pleinair.tools.realrag import Loss, RealRAGOptions, Sampling
 from pleinair.tools.retrieval.build import build_index
 from pleinair.tools.retrieval.dense import IndexRetriever
@@ -47,7 +51,7 @@ from pleinair.tools.retrieval.realrag.data import (
     build_training_set,
     generate_samples,
 )
-from pleinair.tools.retrieval.realrag.pairs import pairs_by_name, prompt_for
+from pleinair.tools.retrieval.realrag.pairs import Pair, prompt_for
 from pleinair.tools.retrieval.realrag.reflective import (
     ReflectiveEncoder,
     ReflectiveOptions,
@@ -65,31 +69,38 @@ TIERS = ("known", "rare", "novel")
 NAMES = [species.name for species in SPECIES]
 LOSSES: tuple[Loss, ...] = ("normal", "reflective")
 COLUMNS = ("base", "zero", *LOSSES, "self_contrast")
-ENCODER = {"model": "local-dir:pocket/encoder", "device": "cpu"}
+ENCODER = {"model": "local-dir:pocket/catalogue/encoder", "device": "cpu"}
 HELD_OUT = 1_000_000  # seed of the library that nothing is trained on
-WORDINGS = ("", *(f" {words[0]}" for words in PLACES.values()))  # after the paper's prompt
+WORDINGS = ("", *(f" {words[0]}" for words in PLACE_WORDS.values()))  # after the paper's prompt
 
 Trained = tuple[TrainingConfig, Path]  # a retriever and its folder
 
 
 def write_library(folder: Path, seed: int, each: int, look_alikes: int) -> None:
-    """Write `each` clean images of every species and `look_alikes` of rare and novel ones."""
+    """Write `each` clean images of every species and so many look-alikes."""
     draft = folder.with_name(f".{folder.name}")
     shutil.rmtree(draft, ignore_errors=True)
     write_novel(draft, seed=seed, each=each, tiers=TIERS)
     rng = random.Random(f"look-alikes-{seed}")
     with (draft / "metadata.jsonl").open("a", encoding="utf-8") as file:
         for number in range(look_alikes):
-            scene = random_scene(rng, [look_alike(rng)[0]])
-            path = draft / f"look-alike-{number:05d}.png"
-            file.write(write_item(path, scene, caption(rng, scene, by_name=False), str(seed)))
+            look = plain_look(rng) if number % 2 else impostor(rng, rng.choice(UNKNOWN))
+            scene, name = draw_scene(rng, [look]), f"look-alike-{number:05d}.png"
+            item = record(name, scene, caption(rng, scene, by_name=False), f"look-alikes-{seed}")
+            item.image.save(draft / name)
+            file.write(json.dumps({"file_name": name, **item.line}) + "\n")
     draft.rename(folder)
 
 
 def names_of(library: Library, ids: Iterable[str]) -> list[str]:
-    """Return the species of each image, which its caption names; that of a look-alike is empty."""
-    labels = {pair.id: pair.label for pair in pairs_by_name(library.items.values(), NAMES)}
-    return [labels.get(id, "") for id in ids]
+    """Return the species of each image, which its box names; that of a look-alike is empty."""
+    return [next(iter(library.items[id].boxes), "") for id in ids]
+
+
+def pairs_of(library: Library) -> list[Pair]:
+    """Return the prompts of a library's species; captions would be ambiguous: "blood orange", "orange"."""
+    names = zip(library.items, names_of(library, library.items), strict=True)
+    return [Pair(id, prompt_for(name), name) for id, name in names if name]
 
 
 class RealImages:
@@ -179,7 +190,7 @@ def train_retriever(bench: Bench, library: Library, index: Index, loss: Loss, se
         each=choices.samples,
         on_progress=lambda done, total: show_progress(f"sample {done} of {total}"),
     )
-    pairs, encoder = pairs_by_name(library.items.values(), NAMES), bench.encoder
+    pairs, encoder = pairs_of(library), bench.encoder
     lesson = build_training_set(pairs, samples, index=index, encoder=encoder, store=store, options=choices)
     config = TrainingConfig(
         choices=choices,

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from pleinair.tools.diffusion.in_context import InContext
 
 STEPS = 4
-SIZE = {"pocket": 64, "mid": 128}  # pixels a side
+SIZE = {"pocket": 96, "mid": 128}  # pixels a side
 BATCH = 4
+POCKET = "pocket/catalogue/generator"
 BUSY = "import time\nend = time.time() + {seconds}\nwhile time.time() < end: pass"
 MOST_SECONDS = 600  # of a busy process, which ends by itself
 
@@ -59,7 +60,7 @@ def run(options: argparse.Namespace) -> None:
     figures: dict[str, Any] = {"rounds": options.rounds, "busy": options.busy, "load": os.getloadavg()[0]}
     with tempfile.TemporaryDirectory() as folder, _busy(options.busy):
         for name in [options.model] if options.model else SIZE:
-            place = "pocket/generator" if name == "pocket" else str(_save_mid(Path(folder)))
+            place = POCKET if name == "pocket" else str(_save_mid(Path(folder)))
             with limited_threads(1):
                 encodings = _compare_caches(name, place, options.rounds)
                 batches = _compare_batches(name, place, options.rounds)
@@ -89,7 +90,7 @@ def _save_mid(folder: Path) -> Path:
     from pleinair.tools.diffusion.in_context import load
     from pleinair.tools.model_files.folders import locate
 
-    pipeline = load(locate("pocket/generator"), "cpu")
+    pipeline = load(locate(POCKET), "cpu")
     torch.manual_seed(0)
     text = pipeline.text_encoder.config.to_dict() | {"num_attention_heads": 8, "num_key_value_heads": 8}
     text |= {"hidden_size": 512, "head_dim": 64, "intermediate_size": 1536, "num_hidden_layers": 6}
@@ -111,14 +112,14 @@ def _save_mid(folder: Path) -> Path:
 
 
 def _engine(name: str, folder: str, **settings: Any) -> InContext:
-    from pleinair.app.settings import load
+    from pleinair.evals.pocket.settings import pocket_settings
     from pleinair.tools.diffusion.in_context import InContext
 
-    arguments = load("pocket").generator.arguments | {"folder": folder, "num_inference_steps": STEPS}
+    arguments = pocket_settings().generator.arguments | {"folder": folder, "num_inference_steps": STEPS}
     return InContext(**arguments | {"height": SIZE[name], "width": SIZE[name]} | settings)
 
 
-def _request(name: str, seed: int = 0, prompt: str = "a saverel wren in the snow") -> GenerateRequest:
+def _request(name: str, seed: int = 0, prompt: str = "a hoopoe in the snow") -> GenerateRequest:
     side = SIZE[name]
     return GenerateRequest(
         prompt=prompt, height=side, width=side, num_inference_steps=STEPS, guidance_scale=3.0, seed=seed
@@ -139,7 +140,7 @@ def _draw_attempts(engine: InContext, name: str, number: int) -> list[bytes]:
     """Draw a draft and three more attempts of run `number`."""
     both = _references(number)
     calls: Sequence[tuple[list[Image], int]] = [([], 0), (both[:1], 0), (both, 0), (both, 1)]
-    prompt = f"a saverel wren number {number} in the snow"
+    prompt = f"a hoopoe, number {number}, in the snow"
     return [
         engine.generate(_request(name, seed, prompt), images, no_callback).tobytes() for images, seed in calls
     ]

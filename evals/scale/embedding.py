@@ -48,7 +48,8 @@ try:
     build = import_module("pleinair.tools.retrieval.build").build_index
 except ImportError:
     build = import_module("pleinair.tools.retrieval.index").build_index
-encoder, library = OpenClipEncoder("local-dir:pocket/encoder", device="cpu"), Library.open(Path(sys.argv[1]))
+encoder = OpenClipEncoder("local-dir:pocket/catalogue/encoder", device="cpu")
+library = Library.open(Path(sys.argv[1]))
 process = psutil.Process()
 before, started = sum(process.cpu_times()[:2]), time.perf_counter()
 build(library, encoder, Path(sys.argv[2]))
@@ -131,7 +132,7 @@ def _read_here(files: Sequence[bytes], options: ReadOptions = FULL) -> list[Read
 
 
 def _against(options: argparse.Namespace, place: Path) -> dict[str, _Seconds]:
-    from pleinair.tools.pocket.invented.library import write_library as write_pocket
+    from pleinair.tools.pocket.catalogue.library import write_library as write_pocket
 
     write_pocket(place / "pocket", size=2000)
     figures: dict[str, _Seconds] = {}
@@ -140,7 +141,7 @@ def _against(options: argparse.Namespace, place: Path) -> dict[str, _Seconds]:
             command = [python, "-c", _POCKET, str(place / "pocket"), str(place / f"{name}-{turn}")]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             _keep(figures, name, json.loads(output.splitlines()[-1]))
-    print("the pocket library of 2,000 images of 64 x 64")
+    print("the pocket library of 2,000 images of 96 x 96")
     _print(figures, "build_index", 2000)
     return figures
 

@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from pleinair.app.engines import build_generator
-from pleinair.app.settings import load
+from pleinair.evals.pocket.settings import pocket_settings
 from pleinair.evals.scale.command import write_figures
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.types import GenerateRequest, Generator
@@ -64,9 +64,10 @@ def _ways(address: str) -> Iterator[tuple[str, Generator]]:
     from pleinair.tools.cluster.deployments import Application, deploy, remove
     from pleinair.tools.cluster.ray_serve import Part, RayGenerator, ReplicaOptions
 
-    choice = load("pocket").generator
+    settings = pocket_settings()
+    choice = settings.generator
     part = Part.of("generator", choice.backend, choice.arguments)
-    yield "this process", build_generator(load("pocket"))
+    yield "this process", build_generator(settings)
     for count in REPLICAS:
         options = ReplicaOptions(app=APP, min_replicas=count, max_replicas=count, num_cpus=ROOM)
         deploy(address, [Application(APP, part, options)], no_callback, 300)
@@ -82,9 +83,9 @@ def _rate(generator: Generator, first: int, count: int) -> float:
 
     def draw(seed: int) -> None:
         request = GenerateRequest(
-            prompt=f"a saverel wren, number {seed}",
-            height=64,
-            width=64,
+            prompt=f"a hoopoe, number {seed}",
+            height=96,
+            width=96,
             num_inference_steps=8,
             guidance_scale=3.0,
             seed=seed,

@@ -18,7 +18,7 @@ from pathlib import Path
 from time import perf_counter
 
 from pleinair.evals.scale.command import write_figures
-from pleinair.tools.pocket.invented.library import write_library
+from pleinair.tools.pocket.catalogue.library import write_library
 from pleinair.tools.retrieval.manifest import load_manifest
 from pleinair.tools.types import ModelFault
 

@@ -35,7 +35,7 @@ from pleinair.tools.types import GenerateRequest, Generator, OnStep, PleinairErr
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PROMPT = "a saverel wren in the snow"
+PROMPT = "a hoopoe in the snow"
 IMPORTS = "import torch; from diffusers import Flux2KleinPipeline; import open_clip, faiss, langgraph"
 WARM = "from pleinair.evals.scale.startup import print_warm_runs; print_warm_runs({runs})"
 TARGETS = {"cold": 1.3, "warm": 6.0}

@@ -49,7 +49,7 @@ STEPS = (1, 10, 100, 1000)
 MOST_STEPS = {64: 1000, 1024: 100}  # by the pixels a side
 LAST = 10  # steps that are measured
 TARGET = 30_000  # bytes of a step
-CONCEPT = "velmora finch"
+CONCEPT = "hoopoe"
 MEMORY = "from pleinair.evals.scale.steps import print_memory; print_memory({saver!r}, {counts})"
 ROWS = (
     "SELECT (SELECT coalesce(sum(length(checkpoint) + length(metadata)), 0) FROM checkpoints)"

@@ -48,4 +48,4 @@ def test_no_two_held_out_scenes_show_the_same_pair() -> None:
     pairs = [frozenset(subject.species.name for subject in scene.subjects) for scene in held_out(300)]
     assert len(set(pairs)) == 300 and {len(pair) for pair in pairs} == {2}
     with pytest.raises(BadInput, match="pairs of species"):
-        held_out(10_000)
+        held_out(20_000)

@@ -9,8 +9,8 @@ from support.fake_engines import SquareGenerator, make_context
 from pleinair.agent.context import Context
 from pleinair.evals.cases import Case
 from pleinair.evals.experiments.inpaint import Trial, gaps, lines, repair
+from pleinair.tools.pocket.catalogue.species import SPECIES
 from pleinair.tools.pocket.detector import ConceptDetector, Detection
-from pleinair.tools.pocket.invented.world import SPECIES
 from pleinair.tools.types import Box, Hit
 
 BIRD, CAR = (next(species.name for species in SPECIES if species.kind == kind) for kind in ("bird", "car"))

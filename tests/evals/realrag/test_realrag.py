@@ -20,6 +20,7 @@ from pleinair.evals.realrag.bench import (
     Bench,
     Trained,
     names_of,
+    pairs_of,
     queries,
     recalls,
     species_in_turn,
@@ -27,7 +28,7 @@ from pleinair.evals.realrag.bench import (
     write_library,
 )
 from pleinair.evals.realrag.run import read_options, summarise, write_markdown
-from pleinair.tools.pocket.invented.world import SPECIES
+from pleinair.tools.pocket.catalogue.species import SPECIES
 from pleinair.tools.registry import resolve
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.retrieval.realrag.reflective import ReflectiveOptions
@@ -160,7 +161,7 @@ def test_a_query_is_right_if_the_first_image_is_of_the_species() -> None:
     units = np.eye(len(SPECIES), dtype=np.float32)
     texts = np.stack([units[SPECIES.index(species)] for species, _ in queries()])
     names = [species.name for species in SPECIES]
-    for order, right in ((names, 1.0), (names[::-1], 0.0)):
+    for order, right in ((names, 1.0), (names[1:] + names[:1], 0.0)):
         records = recalls({"seed": 0, "measure": "R@1", "column": "zero"}, units, order, texts)
         assert {record["measures"]["R@1"] for record in records} == {right}
 
@@ -173,6 +174,7 @@ def test_look_alikes_have_no_name_and_come_last(tmp_path: Path) -> None:
     assert [*names_of(library, library.items)][len(SPECIES) :] == [""] * 5
     assert {item.license for item in library.items.values()} == {"CC0-1.0"}
     assert not library.problems
+    assert [pair.label for pair in pairs_of(library)] == [species.name for species in SPECIES]
 
 
 def test_the_defaults_are_three_seeds() -> None:
