@@ -27,6 +27,7 @@ from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.app.cluster import ClusterOptions
 from pleinair.app.models.pins import pinned_layer
 from pleinair.app.paths import Paths, places
+from pleinair.app.pocket import with_world
 from pleinair.app.toml.trees import (
     MAX_KEY,
     Tree,
@@ -434,6 +435,7 @@ def _checked(layers: Sequence[Layer]) -> Settings:
     tree = _of(layers)
     for table, values in tree.items():
         check_leaves({table: values})
+    tree = with_world(tree)
     try:
         settings = Settings.model_validate_json(json.dumps(tree), strict=True)
     except ValidationError as error:

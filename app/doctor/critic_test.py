@@ -1,7 +1,7 @@
 """Test of a language model as a critic: twenty images of the miniature world, whose content is known.
 
 After ImageRAG's test of a model's judgement (ICLR 2026, appendix E.5): the image shows what the prompt asks
-for, half of it, or something else. The prompt describes the species, as their names mean nothing elsewhere.
+for, half of it, or something else. The prompt describes the species, as they are drawn in a simple way.
 Not covered: backgrounds, relations, numbers, and images that a generator has drawn badly.
 """
 
@@ -18,7 +18,7 @@ from pleinair.tools.types import Concept, PleinairError, Usage
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
-    from pleinair.tools.pocket.invented.world import Species
+    from pleinair.tools.pocket.catalogue.species import Species
 
 IMAGES = 20
 ENOUGH = 18  # images, 90 %: the weakest model that the paper recommends names 92 % of what is missing
@@ -91,24 +91,26 @@ def judge(model: BaseChatModel, report: Callable[[str], None] = no_callback) -> 
 
 def cases() -> Iterator[Case]:
     """Yield the cases, always the same: all present, half present, or another species present, in turn."""
-    from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
+    from pleinair.tools.pocket.catalogue.scenes import Subject, place_scene, render
+    from pleinair.tools.pocket.catalogue.species import SPECIES
     from pleinair.tools.storage.artifacts import encode_png
 
     rng = random.Random(SEED)
     species = [candidate for candidate in SPECIES if candidate.tier == "known"]
     for number in range(IMAGES):
         shown = rng.choice(species)
-        other = rng.choice([two for two in species if two.kind != shown.kind and two.body != shown.body])
-        png = encode_png(render(random_scene(rng, [shown]), SIDE))
+        other = rng.choice([two for two in species if two.kind != shown.kind])
+        png = encode_png(render(place_scene(rng, [Subject(shown)]), SIDE))
         present, absent = [((shown,), ()), ((shown,), (other,)), ((), (other,))][number % 3]
         yield Case(png, _prompt(*present, *absent), _names(present), _names(absent))
 
 
 def _prompt(*species: Species) -> str:
-    from pleinair.tools.pocket.invented.prompts import describe, with_article
+    from pleinair.tools.pocket.catalogue.captions import describe, with_article
 
+    rng = random.Random(SEED)
     return "a picture of " + " and ".join(
-        f"{with_article(each.name)}, which is {with_article(describe(each))}" for each in species
+        f"{with_article(each.name)}, which is {with_article(describe(rng, each).words)}" for each in species
     )
 
 

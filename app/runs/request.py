@@ -23,6 +23,7 @@ from pleinair.app.engines import (
 from pleinair.app.libraries import index_exists, index_folder, open_library, require_library
 from pleinair.app.parts import declared, has_own_retriever
 from pleinair.app.paths import Paths
+from pleinair.app.pocket import with_world
 from pleinair.app.runs.edits import has_input, require_edits, require_image_file
 from pleinair.app.runs.notes import Note
 from pleinair.app.runs.prices import require_prices
@@ -81,7 +82,7 @@ class ChatThread(Value):
 
 
 def _with_current_keys(tree: Any) -> Any:
-    return renamed(tree)[0] if isinstance(tree, dict) else tree
+    return with_world(renamed(tree)[0]) if isinstance(tree, dict) else tree
 
 
 class DrawRequest(Value):

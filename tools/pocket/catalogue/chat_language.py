@@ -56,11 +56,23 @@ class CatalogueLanguage:
         return write_prompt(random.Random(prompt), language.read(prompt).request)
 
     def change(self, line: str, before: str) -> Change:
-        """Return the complete prompt that a line means; raise `OutsideWorld` for one that goes back."""
-        if not before:
+        """Return the complete prompt that a line means; raise `OutsideWorld` for one that goes back.
+
+        A prompt before it that is of another world counts as none.
+        """
+        last = _request(before)
+        if last is None:
             return Change(self.wording(line).prompt)
-        changed = changes.change(line, language.read(before).request)
+        changed = changes.change(line, last)
         if changed.earlier:
             raise OutsideWorld("I cannot go back to an earlier image in words; undo does")
         vetoed = changed.other_reference_of
         return Change(language.write(changed.request), ", ".join(vetoed), vetoed)
+
+
+def _request(prompt: str) -> Request | None:
+    """Return what a prompt asks for, None for one that the world cannot draw."""
+    try:
+        return language.read(prompt).request
+    except OutsideWorld:
+        return None

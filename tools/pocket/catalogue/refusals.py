@@ -59,6 +59,12 @@ def _colour(phrase: str, nearest: tuple[str, ...]) -> str:
     return f"I draw a thing in one colour, not in {phrase}; the colours are {', '.join(NAMED)}"
 
 
+def _change(phrase: str, nearest: tuple[str, ...]) -> str:
+    if not phrase:
+        return f"Please say which shall change: {', '.join(nearest)}"
+    return f'I cannot see what "{phrase}" shall change; the image has {", ".join(nearest)}'
+
+
 _MESSAGES: Mapping[Kind, Callable[[str, tuple[str, ...]], str]] = {
     "unknown name": _unknown,
     "too many subjects": lambda phrase, nearest: (
@@ -78,7 +84,5 @@ _MESSAGES: Mapping[Kind, Callable[[str, tuple[str, ...]], str]] = {
     "relations": lambda phrase, nearest: (
         f'I cannot place "{phrase}"; two things can stand in a relation, a third one stands beside them'
     ),
-    "change": lambda phrase, nearest: (
-        f'I cannot see what "{phrase}" shall change; the image has {", ".join(nearest)}'
-    ),
+    "change": _change,
 }
