@@ -20,7 +20,7 @@ from pleinair.tools.pocket.catalogue.captions import with_article
 from pleinair.tools.pocket.catalogue.prompts import request_of, write_prompt
 from pleinair.tools.pocket.catalogue.scenes import RELATIONS, Scene, Subject, place_scene, render
 from pleinair.tools.pocket.catalogue.species import SPECIES, Species
-from pleinair.tools.pocket.training.catalogue.cases import held_out_rng
+from pleinair.tools.pocket.training.cases import held_out_rng
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:

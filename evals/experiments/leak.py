@@ -29,7 +29,7 @@ from pleinair.tools.images.leak import View
 from pleinair.tools.pocket.catalogue.backgrounds import BACKGROUNDS
 from pleinair.tools.pocket.catalogue.scenes import Scene, Subject, boxes, place_scene, render
 from pleinair.tools.pocket.catalogue.species import SPECIES, Species
-from pleinair.tools.pocket.training.catalogue.cases import held_out_rng
+from pleinair.tools.pocket.training.cases import held_out_rng
 from pleinair.tools.types import Box
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Train the oracle of a world: `python -m pleinair.evals.pocket.train_oracle --minutes 8`.
+"""Train the oracle: `python -m pleinair.evals.pocket.train_oracle`.
 
 Its images come from the same world as the pocket models' but from a block of seeds of its own.
 """
@@ -7,8 +7,7 @@ import argparse
 import json
 import math
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,56 +16,31 @@ from platformdirs import user_cache_path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, WEIGHTS, OracleNet
-from pleinair.tools.pocket.catalogue import scenes as catalogue_scenes
-from pleinair.tools.pocket.catalogue import species as catalogue_species
+from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, OracleNet
 from pleinair.tools.pocket.catalogue.sampling import draw_scene
-from pleinair.tools.pocket.invented import world
-from pleinair.tools.pocket.training import scenes, streams
-from pleinair.tools.pocket.training.catalogue import cases, samples
+from pleinair.tools.pocket.catalogue.scenes import SIZE
+from pleinair.tools.pocket.catalogue.species import SPECIES
+from pleinair.tools.pocket.training.cases import training_rng
 from pleinair.tools.pocket.training.course import Course, Run
-from pleinair.tools.pocket.training.images import Sample, SamplePool, degrade, pixels
+from pleinair.tools.pocket.training.images import (
+    Sample,
+    SamplePool,
+    choose_species,
+    degrade,
+    make_sample,
+    pixels,
+)
 
 FIRST_INDEX = 1_700_000_000
 BATCH, RATE, POOL = 64, 3e-3, 8000
+DILATIONS = (1, 2, 4, 1)  # of the blocks: their sight must reach across a subject
+MINUTES = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class World:
-    """What the training needs of a world: its species' names, their samples, and where the weights belong."""
-
-    names: Sequence[str]
-    make: Callable[[int], Sample]  # render training sample `index`
-    side: int  # pixels of its images
-    dilations: Sequence[int]  # of the oracle's blocks: its sight must reach across a subject
-    weights: Path
-    minutes: float
-
-
-def _make_invented(index: int) -> Sample:
-    """Render a sample of any species, a quarter of the subjects being strangers."""
-    rng = streams.training_rng(FIRST_INDEX + index)
-    return scenes.render_sample(rng, scenes.choose_species(rng, world.SPECIES))
-
-
-def _make_catalogue(index: int) -> Sample:
+def _make(index: int) -> Sample:
     """Render a sample of any species, a fifth of the subjects being strangers."""
-    rng = cases.training_rng(FIRST_INDEX + index)
-    species = samples.choose_species(rng, catalogue_species.SPECIES, strangers=0.2)
-    return samples.make_sample(draw_scene(rng, species))
-
-
-WORLDS = {
-    "invented": World([s.name for s in world.SPECIES], _make_invented, world.SIZE, (1, 2, 1), WEIGHTS, 8),
-    "catalogue": World(
-        [s.name for s in catalogue_species.SPECIES],
-        _make_catalogue,
-        catalogue_scenes.SIZE,
-        (1, 2, 4, 1),
-        CATALOGUE_WEIGHTS,
-        60,
-    ),
-}
+    rng = training_rng(FIRST_INDEX + index)
+    return make_sample(draw_scene(rng, choose_species(rng, SPECIES, strangers=0.2)))
 
 
 def _targets(batch: Sequence[Sample], names: Sequence[str]) -> Tensor:
@@ -81,20 +55,21 @@ def _targets(batch: Sequence[Sample], names: Sequence[str]) -> Tensor:
     return torch.from_numpy(classes)
 
 
-def train(run: Run, world: World = WORLDS["invented"]) -> None:
+def train(run: Run) -> None:
     """Train the oracle and write its weights as half floats, with the species' names, to `run.out`."""
     torch.manual_seed(23)
-    net = OracleNet(len(world.names), dilations=world.dilations)
+    names = [species.name for species in SPECIES]
+    net = OracleNet(len(names), dilations=DILATIONS)
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=0.02)
     course = Course(run, "oracle", net, [optimizer], _schedule, clip=math.inf)
-    pool, rng = SamplePool(world.make, run.size(POOL, 12)), random.Random(11)
+    pool, rng = SamplePool(_make, run.size(POOL, 12)), random.Random(11)
     noise = torch.Generator().manual_seed(11)
     for _ in course.steps():
         batch = pool.batch(rng, run.size(BATCH, 8), fresh=6)
         logits = net(degrade(pixels(batch), noise))
-        course.descend(torch.nn.functional.cross_entropy(logits, _targets(batch, world.names)))
+        course.descend(torch.nn.functional.cross_entropy(logits, _targets(batch, names)))
     state = {key: value.half().contiguous() for key, value in net.state_dict().items()}
-    facts = {"names": world.names, "side": world.side, "dilations": world.dilations}
+    facts = {"names": names, "side": SIZE, "dilations": DILATIONS}
     save_file(state, run.out, metadata={key: json.dumps(fact) for key, fact in facts.items()})
 
 
@@ -105,16 +80,14 @@ def _schedule(progress: float, step: int) -> float:
 def main() -> None:
     """Train and save; `python -m pleinair.evals.pocket.models --model oracle` measures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--world", choices=WORLDS, default="invented", help="(%(default)s)")
-    parser.add_argument("--minutes", type=float, help="training time, earlier runs included; by the world")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="earlier runs included (%(default)g)")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --work")
-    parser.add_argument("--path", type=Path, help="of the weights; by default where they belong")
+    parser.add_argument("--path", type=Path, default=CATALOGUE_WEIGHTS, help="of the weights (%(default)s)")
     parser.add_argument("--work", type=Path, help="folder of the checkpoint; default: the cache")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    world, cache = WORLDS[options.world], user_cache_path("pleinair-training") / options.world
-    minutes, path = options.minutes or world.minutes, options.path or world.weights
-    train(Run(path, options.work or cache, minutes, options.resume, tiny=False), world)
+    work = options.work or user_cache_path("pleinair-training") / "catalogue"
+    train(Run(options.path, work, options.minutes, options.resume, tiny=False))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import pytest
 
 from pleinair.evals.experiments.leak import auc, interval_of_auc, main, samples, summarise
-from pleinair.tools.pocket.training.catalogue.cases import held_out_rng
+from pleinair.tools.pocket.training.cases import held_out_rng
 
 
 def test_every_measure_separates_leaks_from_others() -> None:

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from pleinair.evals.pocket.generator import CASES, mean_absolute_error
+from pleinair.evals.pocket.generator import CASES
 from pleinair.tools.diffusion.in_context import load
 from pleinair.tools.model_files.folders import SHIPPED
-from pleinair.tools.pocket.training.catalogue.cases import held_out_rng
+from pleinair.tools.pocket.training.autoencoder import mean_absolute_error
+from pleinair.tools.pocket.training.cases import held_out_rng
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 from support import tiny_pipelines as tiny
+from support.species import held_out_rng
 
 from pleinair.evals.scores.encoders import DinoEncoder
 from pleinair.evals.scores.features import BATCH, Features
@@ -19,7 +20,6 @@ from pleinair.evals.scores.open import open_scorer
 from pleinair.evals.scores.similarity import Diversity, ImageSimilarity, Recognition, TextSimilarity
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
-from pleinair.tools.pocket.training.streams import held_out_rng
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.types import BadInput
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
+from support.species import held_out_rng
 
 from pleinair.evals.pocket.oracle import Oracle
 from pleinair.evals.realrag.bench import RealImages, features, real_features
@@ -15,7 +16,6 @@ from pleinair.evals.scores.items import Generated, score
 from pleinair.evals.scores.style import LAYERS, StyleLoss, Vgg19, gram, style_loss
 from pleinair.tools.pocket.invented.library import write_novel
 from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
-from pleinair.tools.pocket.training.streams import held_out_rng
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput

@@ -8,7 +8,7 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from PIL import Image
 from pydantic import BaseModel
-from support.species import species_named
+from support.species import held_out_rng, species_named
 
 from pleinair.tools.decompose import decompose
 from pleinair.tools.mllm.ask import ask, human_message
@@ -26,7 +26,6 @@ from pleinair.tools.pocket.chat_payload import read_payload
 from pleinair.tools.pocket.detector import Detection
 from pleinair.tools.pocket.invented.prompts import parse_prompt
 from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
-from pleinair.tools.pocket.training.streams import held_out_rng
 from pleinair.tools.types import BadInput, Refused
 
 FENCED = [

@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from support.species import species_named
+from support.species import held_out_rng, species_named
 
 from pleinair.tools.model_files.folders import SHIPPED, locate
 from pleinair.tools.pocket.detector import ConceptDetector
 from pleinair.tools.pocket.invented.prompts import describe
 from pleinair.tools.pocket.invented.world import SPECIES, Species, boxes, random_scene, render
-from pleinair.tools.pocket.training.streams import held_out_rng
 from pleinair.tools.types import BadInput
 
 TAUGHT = [s for s in SPECIES if s.tier != "novel"]

@@ -13,6 +13,7 @@ import open_clip
 import pytest
 import torch
 from PIL import Image, ImageChops
+from support.species import held_out_rng
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize
 from torchvision.transforms.v2 import functional
 
@@ -21,7 +22,6 @@ from pleinair.tools.images.reading import read_picture
 from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.invented.prompts import describe
 from pleinair.tools.pocket.invented.world import SPECIES, Species, random_scene, render
-from pleinair.tools.pocket.training.streams import held_out_rng
 from pleinair.tools.retrieval import encoder as encoder_module
 from pleinair.tools.retrieval.encoder import OpenClipEncoder, Preparation, find_precision
 from pleinair.tools.types import BadInput

@@ -1,1 +1,1 @@
-"""Train the pocket models on the miniature world."""
+"""Training of the pocket models on the catalogue world."""

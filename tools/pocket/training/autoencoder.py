@@ -18,17 +18,18 @@ from diffusers.models.resnet import ResnetBlock2D
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
+from pleinair.tools.pocket.catalogue.scenes import SIZE, render
+from pleinair.tools.pocket.training.cases import draw_item, held_out_rng, training_rng
 from pleinair.tools.pocket.training.course import Course, Muon, Run
-from pleinair.tools.pocket.training.streams import random_species, training_rng
 
 Floats = NDArray[np.float32]
 PATCH, CHANNELS = 4, 16
 GROUPS = 8
 CONSTANT = 100.0
 WIDTHS, DECODER_WIDTHS = (16, 48, 48), (16, 24, 48)
-IMAGES, MAP_IMAGES, BATCH = 6000, 3000, 4
+IMAGES, FIRST_INDEX, BATCH = 4000, 4_000_000_000, 4
 MUON_RATE, ADAM_RATE = 0.02, 2e-3
+CHECKPOINT = "decoder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +54,10 @@ def _to_patches(images: NDArray[np.uint8]) -> Floats:
     return cut.reshape(-1, PATCH * PATCH * 3).astype(np.float32) / 127.5 - 1
 
 
-def sample_images(count: int, first_index: int) -> NDArray[np.uint8]:
-    """Render `count` training images of known and random species: (count, 64, 64, 3) bytes."""
-    pool = [s for s in SPECIES if s.tier == "known"]
-    images = []
-    for index in range(first_index, first_index + count):
-        rng = training_rng(index)
-        species = [
-            rng.choice(pool) if rng.random() < 0.4 else random_species(rng) for _ in range(1 + index % 2)
-        ]
-        scene = random_scene(rng, species, relation=rng.choice(("beside", "above")))
-        images.append(np.asarray(render(scene)))
-    return np.stack(images)
+def render_items(first: int, count: int, references: int = 0) -> NDArray[np.uint8]:
+    """Render training items with so many references from index `first`: (count, 96, 96, 3) bytes."""
+    rngs = [training_rng(first + index) for index in range(count)]
+    return np.stack([np.asarray(render(draw_item(rng, references).scene)) for rng in rngs])
 
 
 def fit_patch_map(images: NDArray[np.uint8]) -> PatchMap:
@@ -78,10 +71,11 @@ def fit_patch_map(images: NDArray[np.uint8]) -> PatchMap:
 
 
 def load_patch_map(run: Run) -> PatchMap:
-    """Load the patch map of a run, fitting it first if it is missing."""
+    """Load the patch map of a run, fitted to rendered scenes the first time."""
     path = run.work / "patch_map.npz"
     if not path.exists():
-        fitted = fit_patch_map(sample_images(run.size(MAP_IMAGES, 20), first_index=0))
+        half = run.size(1500, 30)
+        fitted = fit_patch_map(np.concatenate([render_items(0, half), render_items(half, half, 2)]))
         run.work.mkdir(parents=True, exist_ok=True)
         np.savez(path, basis=fitted.basis, mean=fitted.mean, scale=fitted.scale)
     with np.load(path) as arrays:
@@ -98,7 +92,7 @@ def build_autoencoder(patch_map: PatchMap) -> AutoencoderKLFlux2:
         layers_per_block=1,
         latent_channels=CHANNELS,
         norm_num_groups=GROUPS,
-        sample_size=64,
+        sample_size=SIZE,
         use_quant_conv=False,
         use_post_quant_conv=False,
         mid_block_add_attention=False,
@@ -166,7 +160,7 @@ def _difference(encoder: Any) -> None:
 
 
 def to_tensor(images: Any) -> Tensor:
-    """Convert (n, 64, 64, 3) bytes to (n, 3, 64, 64) in -1..1."""
+    """Convert (n, h, w, 3) bytes to (n, 3, h, w) in -1..1."""
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -177,12 +171,8 @@ def _schedule(progress: float, step: int) -> float:
 def train(run: Run) -> None:
     """Train the decoder on the absolute error; `generator` exports its averaged weights."""
     torch.manual_seed(0)
-    images = sample_images(run.size(IMAGES, 8), first_index=1_000_000)
-    train_decoder(run, "autoencoder", load_patch_map(run), images)
-
-
-def train_decoder(run: Run, name: str, patch_map: PatchMap, images: NDArray[np.uint8]) -> None:
-    """Train a decoder of patches on images (n, h, w, 3); its checkpoint has the name."""
+    images = render_items(FIRST_INDEX, run.size(IMAGES, 8))
+    patch_map = load_patch_map(run)
     decoder = build_autoencoder(patch_map).decoder.to(memory_format=torch.channels_last)
     kernels = {n: p for n, p in decoder.named_parameters() if p.ndim == 4 and "conv_out" not in n}
     rest = [p for n, p in decoder.named_parameters() if n not in kernels]
@@ -190,11 +180,13 @@ def train_decoder(run: Run, name: str, patch_map: PatchMap, images: NDArray[np.u
         Muon(kernels.values(), lr=MUON_RATE),
         torch.optim.AdamW(rest, lr=ADAM_RATE, weight_decay=0.0),
     ]
-    course = Course(run, name, decoder, optimizers, _schedule, clip=math.inf, decay=0.98)
+    course = Course(run, CHECKPOINT, decoder, optimizers, _schedule, clip=math.inf, decay=0.98)
     for _ in course.steps():
         batch = images[torch.randint(len(images), (BATCH,)).numpy()]
         latents = torch.from_numpy(patch_map.encode(batch)).contiguous(memory_format=torch.channels_last)
         course.descend((decoder(latents) - to_tensor(batch)).abs().mean())
+    model = load_autoencoder(run)
+    run.say(f"held-out error {mean_absolute_error(model):.2f} / 255")
 
 
 def load_autoencoder(run: Run) -> AutoencoderKLFlux2:
@@ -203,14 +195,18 @@ def load_autoencoder(run: Run) -> AutoencoderKLFlux2:
     Raises:
         FileNotFoundError: the decoder was not trained.
     """
-    return load_decoder(run, "autoencoder", load_patch_map(run))
-
-
-def load_decoder(run: Run, name: str, patch_map: PatchMap) -> AutoencoderKLFlux2:
-    """Return the autoencoder of a patch map with the decoder of a checkpoint; raise as `load_autoencoder`."""
-    stored = run.load(name)
+    stored = run.load(CHECKPOINT)
     if stored is None:
-        raise FileNotFoundError(f"no {name} in {run.work}; train the part `{name}` first")
-    model = build_autoencoder(patch_map)
+        raise FileNotFoundError(f"no {CHECKPOINT}.pt in {run.work}; train the part `autoencoder` first")
+    model = build_autoencoder(load_patch_map(run))
     model.decoder.load_state_dict(stored["average"])
     return model.eval()
+
+
+@torch.no_grad()
+def mean_absolute_error(autoencoder: Any, count: int = 60) -> float:
+    """Return the reconstruction error of `count` held-out scenes of one to three subjects, in 1/255."""
+    items = [draw_item(held_out_rng(index), index % 3) for index in range(count)]
+    images = to_tensor(np.stack([np.asarray(render(item.scene)) for item in items]))
+    decoded = autoencoder.decode(autoencoder.encode(images).latent_dist.mode()).sample.clamp(-1, 1)
+    return float((decoded - images).abs().mean() * 127.5)

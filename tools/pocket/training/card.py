@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from pleinair.tools.pocket.catalogue.sampling import fingerprint as catalogue
-from pleinair.tools.pocket.invented.world import fingerprint as invented
+from pleinair.tools.pocket.catalogue.sampling import fingerprint
 from pleinair.tools.pocket.training.course import Course
 
 NAME = "MODEL_CARD.md"
@@ -34,19 +33,16 @@ _FIGURES = """{heading}
 Again with `{command}`.
 """
 
-FINGERPRINTS = {"invented": invented, "catalogue": catalogue}
 Figures = Mapping[str, tuple[str, str]]  # measure -> figure, bar
 
 
-def write_card(
-    folder: Path, title: str, text: str, facts: Course | Mapping[str, str], *, world: str = "invented"
-) -> None:
+def write_card(folder: Path, title: str, text: str, facts: Course | Mapping[str, str]) -> None:
     """Write MODEL_CARD.md without figures.
 
-    `text` is a module's docstring, `facts` a training or its rows, `world` a key of `FINGERPRINTS`.
+    `text` is a module's docstring, `facts` a training or its rows.
     """
     if isinstance(facts, Course):
-        command = f"python -m pleinair.tools.pocket.training {folder.name} --world {world}"
+        command = f"python -m pleinair.tools.pocket.training {folder.name}"
         facts = {
             "parameters": f"{sum(p.numel() for p in facts.model.parameters()):,}",
             "steps": f"{facts.step:,}",
@@ -54,15 +50,14 @@ def write_card(
             "command": f"`{command} {facts.run.size(f'--minutes {facts.run.minutes:g}', '--tiny')}`",
         }
     rows = "\n".join(f"| {name} | {fact} |" for name, fact in facts.items())
-    card = _CARD.format(title=title, text=text, rows=rows, world=FINGERPRINTS[world]())
+    card = _CARD.format(title=title, text=text, rows=rows, world=fingerprint())
     (folder / NAME).write_text(card, encoding="utf-8")
 
 
-def figures_section(figures: Figures, count: str, command: str, *, world: str = "invented") -> str:
-    """Return the section of figures: on how much they were measured, in which world, and by which command."""
+def figures_section(figures: Figures, count: str, command: str) -> str:
+    """Return the section of figures: on how much they were measured, and by which command."""
     rows = "\n".join(f"| {name} | {figure} | {bar} |" for name, (figure, bar) in figures.items())
-    digest = FINGERPRINTS[world]()
-    return _FIGURES.format(heading=HEADING, count=count, world=digest, rows=rows, command=command)
+    return _FIGURES.format(heading=HEADING, count=count, world=fingerprint(), rows=rows, command=command)
 
 
 def replace_figures(card: Path, section: str) -> None:

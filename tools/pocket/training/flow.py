@@ -1,48 +1,71 @@
-"""Sizes of the pocket generator, and the pretraining of its text encoder.
+"""Sizes of the pocket generator, its tokenizer, and the pretraining of its text encoder.
 
-The pretraining teaches the text encoder what the known names look like before it is trained on images: at
-each noun ("velmora finch", the second word) linear heads predict kind, colours and pattern from the hidden
-states that the transformer will read; for an unknown name the class is "unknown". Names that share a colour
-then share a direction, and the transformer learns a dozen colours in place of fifty-four names.
+The pretraining grounds names: at the last token of each mention a linear head predicts an 8 × 8 thumbnail of
+the species from the hidden states that the transformer will read, the kind's plain look for a rare name, and
+grey for an invented one.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
 
+import random
+from functools import cache
+
+import numpy as np
 import torch
+from PIL import Image
+from tokenizers import normalizers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from pleinair.tools.pocket.invented.shapes import PALETTE
-from pleinair.tools.pocket.invented.world import KINDS, NOUNS, PATTERNS, Species
+from pleinair.tools.pocket.catalogue.painting import paint
+from pleinair.tools.pocket.catalogue.prompts import plural
+from pleinair.tools.pocket.catalogue.scenes import SIZE
+from pleinair.tools.pocket.catalogue.species import BY_NAME, KINDS, Species, plain
+from pleinair.tools.pocket.training.cases import draw_item, prompts, training_rng
 from pleinair.tools.pocket.training.course import Run
-from pleinair.tools.pocket.training.networks import TEXT_LAYERS, Flow, Layout
-from pleinair.tools.pocket.training.pool import KNOWN, draw_prompt
-from pleinair.tools.pocket.training.streams import training_rng
+from pleinair.tools.pocket.training.networks import TEXT_LAYERS, Flow, Layout, train_tokenizer
+from pleinair.tools.pocket.training.pool import CELL, REFERENCE_SIZE
 
 LAYOUT = Layout(
-    text_tokens=20,
-    text_width=96,
-    text_inner=256,
-    side=8,
-    reference_side=4,
-    references=2,
+    text_tokens=32,
+    text_width=128,
+    text_inner=320,
+    side=SIZE // CELL,
+    reference_side=REFERENCE_SIZE // CELL,
+    references=3,
     double_blocks=1,
-    single_blocks=5,
+    single_blocks=8,
     heads=6,
 )
-NOISE = 0.4  # centre of the noise levels
-UNKNOWN = 0
-WORD_BATCH, WORD_RATE, WORD_STEPS = 96, 2e-3, 200
-CLASSES = (len(KINDS), len(PALETTE) + 1, len(PALETTE) + 1, len(PATTERNS) + 1)
+VOCABULARY = 1400
+NOISE = 0.5  # centre of the noise levels
+WORD_BATCH, WORD_RATE, WORD_STEPS, THUMBNAIL = 96, 2e-3, 1500, 8
 
 
-def _classes(species: Species) -> tuple[int, int, int, int]:
-    """Return the class of kind, body, accent and pattern; the last three are 0 for an unknown species."""
-    kind, colours = KINDS.index(species.kind), list(PALETTE)
-    if species not in KNOWN:
-        return kind, UNKNOWN, UNKNOWN, UNKNOWN
-    body, accent = colours.index(species.body), colours.index(species.accent)
-    return kind, body + 1, accent + 1, PATTERNS.index(species.pattern) + 1
+def load_tokenizer(run: Run) -> PreTrainedTokenizerFast:
+    """Load the tokenizer of a run, trained the first time."""
+    folder = run.work / "tokenizer"
+    if not folder.exists():
+        build_tokenizer(run.size(30_000, 50)).save_pretrained(folder)
+    return PreTrainedTokenizerFast.from_pretrained(folder)
+
+
+def build_tokenizer(count: int) -> PreTrainedTokenizerFast:
+    """Train the BPE on `count` prompts; capitals do not count."""
+    return train_tokenizer(prompts(count), VOCABULARY, normalizers.Lowercase(), prefix_space=True)
+
+
+@cache
+def _thumbnail(name: str) -> Tensor:
+    """Return the look of a name as (192,) in -1..1: grey for an unknown name."""
+    species = BY_NAME.get(name) or (plain(name) if name in KINDS else None)
+    if species is None:
+        return torch.zeros(THUMBNAIL * THUMBNAIL * 3)
+    drawn: Species = plain(species.kind) if species.tier != "known" else species
+    canvas = Image.new("RGB", (128, 128), (128, 128, 128))
+    paint(canvas, drawn.shapes, (64.0, 64.0), 62)
+    small = np.asarray(canvas.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), dtype=np.float32)
+    return torch.from_numpy(small / 127.5 - 1).reshape(-1)
 
 
 class _WordHeads(nn.Module):
@@ -51,38 +74,44 @@ class _WordHeads(nn.Module):
     def __init__(self, flow: Flow, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.flow, self.tokenizer = flow, tokenizer
-        self.nouns = torch.tensor(
-            [tokenizer(f" {n}")["input_ids"][0] for nouns in NOUNS.values() for n in nouns]
-        )
-        self.heads = nn.ModuleList(nn.Linear(LAYOUT.text_width, sum(CLASSES)) for _ in TEXT_LAYERS[1:])
+        self.heads = nn.ModuleList(nn.Linear(LAYOUT.text_width, THUMBNAIL**2 * 3) for _ in TEXT_LAYERS[1:])
 
-    def forward(self, prompts: Sequence[str], species: Sequence[list[Species]]) -> Tensor:
-        """Return the mean cross entropy over attributes and layers."""
-        ids, mask = LAYOUT.tokenize(self.tokenizer, prompts)
+    def forward(self, rng: random.Random) -> Tensor:
+        """Return the mean squared error over mentions and layers."""
+        items = [draw_item(rng, rng.choices((0, 1, 2), (4, 1, 1))[0]) for _ in range(WORD_BATCH)]
+        texts = [item.prompt(rng) for item in items]
+        ids, mask = LAYOUT.tokenize(self.tokenizer, texts)
+        rows, columns, looks = [], [], []
+        for row, (item, text) in enumerate(zip(items, texts, strict=True)):
+            encoding = self.tokenizer._tokenizer.encode(text)
+            start = 0
+            for mention in item.request.mentions:
+                written = plural(mention.name) if mention.count > 1 else mention.name
+                start = text.find(written, start) + len(written)
+                token = encoding.char_to_token(start - 1)
+                if token is not None and token < LAYOUT.text_tokens:
+                    rows.append(row)
+                    columns.append(token)
+                    looks.append(_thumbnail(mention.name))
+        target = torch.stack(looks)
         states = self.flow.embed(ids, mask).chunk(len(TEXT_LAYERS), dim=-1)[1:]
-        at_noun = torch.isin(ids, self.nouns)
-        target = torch.tensor(
-            [_classes(s) for row, nouns in zip(species, at_noun, strict=True) for s in row[: nouns.sum()]]
-        )
-        losses = []
-        for head, state in zip(self.heads, states, strict=True):
-            logits = head(state[at_noun]).split(CLASSES, dim=-1)
-            losses += [nn.functional.cross_entropy(part, target[:, i]) for i, part in enumerate(logits)]
-        return torch.stack(losses).mean()
+        errors = [
+            ((head(state[rows, columns]) - target) ** 2).mean()
+            for head, state in zip(self.heads, states, strict=True)
+        ]
+        return torch.stack(errors).mean()
 
 
 def pretrain_text(flow: Flow, tokenizer: PreTrainedTokenizerFast, run: Run) -> None:
-    """Train the flow's text encoder in place on the looks of names; takes a minute or two."""
+    """Train the flow's text encoder in place on the looks of names; takes some minutes."""
     words = _WordHeads(flow, tokenizer)
     steps = run.size(WORD_STEPS, 2)
     optimizer = torch.optim.AdamW([*flow.text_encoder.parameters(), *words.heads.parameters()], lr=WORD_RATE)
     for step in range(steps):
-        rng = training_rng(90_000_000 + step)
-        prompts, species = zip(*[draw_prompt(rng, 0.75) for _ in range(WORD_BATCH)], strict=True)
-        loss = words(prompts, species)
+        loss = words(training_rng(3_000_000_000 + step))
         loss.backward()
         optimizer.param_groups[0]["lr"] = WORD_RATE * min(1.0, 2 * (1 - step / steps))
         optimizer.step()
         optimizer.zero_grad()
         if step % 50 == 49:
-            run.say(f"generator: names, step {step + 1} of {steps}, loss {loss.item():.3f}")
+            run.say(f"generator: names, step {step + 1} of {steps}, loss {loss.item():.4f}")

@@ -1,41 +1,38 @@
 """Training of the pocket generator: rectified flow on encoded scenes, and its export as a pipeline folder.
 
-The result is a `Flux2KleinPipeline` in miniature. It knows the names of the known species, and copies any
-other from references of 32 × 32 pixels, up to two, in the order in which the prompt names them. Three
-subjects, colours in words and references of other things are not in the data.
+The result is a `Flux2KleinPipeline` in miniature: 96 × 96 pixels, up to three references of 48 × 48, in the
+order in which the prompt names their subjects.
 """
+
+from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline, Flux2Transformer2DModel
 from torch import Tensor
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-from pleinair.tools.pocket.invented.prompts import Request, write_prompt
-from pleinair.tools.pocket.invented.world import NOUNS, SIZE
+from pleinair.tools.pocket.catalogue.scenes import SIZE
 from pleinair.tools.pocket.training.autoencoder import load_autoencoder, load_patch_map
 from pleinair.tools.pocket.training.card import write_card
 from pleinair.tools.pocket.training.course import Course, Muon, Run
-from pleinair.tools.pocket.training.flow import LAYOUT, NOISE, pretrain_text
+from pleinair.tools.pocket.training.flow import LAYOUT, NOISE, load_tokenizer, pretrain_text
 from pleinair.tools.pocket.training.networks import TEXT_LAYERS, Batch, Flow, draw_sigma
-from pleinair.tools.pocket.training.pool import REFERENCE_SIZE, Pool, build_tokenizer, load_pool
-from pleinair.tools.pocket.training.streams import random_species
+from pleinair.tools.pocket.training.pool import REFERENCE_SIZE, load_shard, render_shards
 
-POOL_SIZE, PROMPTS = 90_000, 30_000
-POOL_SHARES = {0: 0.20, 1: 0.38, 2: 0.42}  # of items with 0, 1, 2 references
-BATCH_SHARES = {0: 0.25, 1: 0.35, 2: 0.40}  # of batches with 0, 1, 2 references
+BATCH_SHARES = (0.26, 0.34, 0.28, 0.12)  # of batches with 0, 1, 2, 3 references
 BATCH = 48
 MUON_RATE, ADAM_RATE = 0.02, 2e-3
 EMA = 0.9985
+SHIFT = 2.5  # of the scheduler's noise levels
 TEXT_DROP = 0.08
-SHIFT = 2.5
+RESIDENT = 60  # shards of one reference count in memory
 SETTINGS = {
     "height": SIZE,
     "width": SIZE,
@@ -48,13 +45,8 @@ SETTINGS = {
 }
 
 
-def invent(rng: random.Random, kind: str) -> str:
-    """Return an invented name of `kind` that is not one of the world's."""
-    return f"{random_species(rng).name.split()[0]} {rng.choice(NOUNS[kind])}"
-
-
 class Data:
-    """Source of batches from the pools; prompts and the names of random species are fresh each time.
+    """Source of batches from the rendered shards, of which some at a time are in memory.
 
     `mean` and `spread` (64,) are those of the packed channels. The spread is divided by that of the patch
     map, so that large strokes are wide and texture narrow: with unit variance everywhere, texture is learnt
@@ -62,40 +54,56 @@ class Data:
     """
 
     def __init__(self, run: Run, tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
-        """Build or load the pools."""
-        size = run.size(POOL_SIZE, 40)
-        self.pools: dict[int, Pool] = {
-            references: load_pool(run, references, int(size * share))
-            for references, share in POOL_SHARES.items()
-        }
-        self._tokenizer, self._rng, self._size = tokenizer, random.Random(seed), run.size(BATCH, 4)
-        tokens = torch.from_numpy(self.pools[0].targets[:8000].astype(np.float32)).reshape(-1, 64)
+        """Load shards."""
+        self._tokenizer, self._size = tokenizer, run.size(BATCH, 6)
+        self._rng, self._batches = random.Random(seed), 0
+        self._paths = [sorted((run.work / "shards").glob(f"????-{count}.npz")) for count in range(4)]
+        self._loaded = [[load_shard(path) for path in paths[:RESIDENT]] for paths in self._paths]
+        first = np.concatenate([shard.targets for shard in self._loaded[0][:8]])
+        tokens = torch.from_numpy(first.astype(np.float32)).reshape(-1, 64)
         scale = torch.from_numpy(load_patch_map(run).scale)
         self.mean = tokens.mean(dim=0)
         self.spread = tokens.std(dim=0) / (scale / scale[0]).sqrt().repeat_interleave(4)
 
-    def _prompt(self, names: tuple[str, ...], relation: str | None, place: str | None) -> str:
-        """Write a prompt; entries of `names` that are kinds get invented names. Some prompts are empty."""
-        if self._rng.random() < TEXT_DROP:
-            return ""
-        subjects = tuple(invent(self._rng, name) if name in NOUNS else name for name in names)
-        return write_prompt(self._rng, Request(subjects, relation, place))
+    def _exchange(self) -> None:
+        """Exchange a tenth of the shards in memory where there are more on disk."""
+        for paths, loaded in zip(self._paths, self._loaded, strict=True):
+            if len(paths) > RESIDENT:
+                for place in self._rng.sample(range(RESIDENT), RESIDENT // 10):
+                    loaded[place] = load_shard(self._rng.choice(paths))
 
     def batch(self) -> Batch:
         """Return one batch of a single reference count."""
-        pool = self.pools[self._rng.choices(list(BATCH_SHARES), list(BATCH_SHARES.values()))[0]]
-        rows = [self._rng.randrange(len(pool.requests)) for _ in range(self._size)]
-        ids, mask = LAYOUT.tokenize(self._tokenizer, [self._prompt(*pool.requests[row]) for row in rows])
-        covered = torch.from_numpy(pool.covered[rows]).float()
+        self._batches += 1
+        if self._batches % 400 == 0:
+            self._exchange()
+        count = self._rng.choices(range(4), BATCH_SHARES)[0]
+        shards = self._rng.choices(self._loaded[count], k=6)
+        rows = [[self._rng.randrange(len(s.prompts)) for _ in range(self._size // 6)] for s in shards]
+        texts = [
+            "" if self._rng.random() < TEXT_DROP else self._rng.choice(shard.prompts[row])
+            for shard, chosen in zip(shards, rows, strict=True)
+            for row in chosen
+        ]
+        ids, mask = LAYOUT.tokenize(self._tokenizer, texts)
+        parts = list(zip(shards, rows, strict=True))
+        targets = np.concatenate([shard.targets[chosen] for shard, chosen in parts])
+        references = np.concatenate([shard.references[chosen] for shard, chosen in parts])
+        covered = np.concatenate([shard.covered[chosen] for shard, chosen in parts])
         return Batch(
-            ids, mask, self._normalise(pool.targets[rows]), self._normalise(pool.references[rows]), covered
+            ids,
+            mask,
+            self._normalise(targets),
+            self._normalise(references),
+            torch.from_numpy(covered).float(),
         )
 
     def _normalise(self, tokens: Any) -> Tensor:
-        return (torch.from_numpy(tokens.astype(np.float32)) - self.mean) / self.spread
+        normal: Tensor = (torch.from_numpy(tokens.astype(np.float32)) - self.mean) / self.spread
+        return normal
 
 
-def optimizers(flow: Flow) -> list[torch.optim.Optimizer]:
+def _optimizers(flow: Flow) -> list[torch.optim.Optimizer]:
     """Return Muon for the blocks' matrices and AdamW for all other parameters."""
     matrices: list[torch.nn.Parameter] = []
     rest: list[torch.nn.Parameter] = []
@@ -108,44 +116,57 @@ def optimizers(flow: Flow) -> list[torch.optim.Optimizer]:
     ]
 
 
-def schedule(progress: float, step: int) -> float:
+def _schedule(progress: float, step: int) -> float:
     """Return the factor of the rates: short warm-up, constant, linear to zero over the last quarter."""
     return min(1.0, (step + 1) / 100) * min(1.0, max(0.0, (1 - progress) / 0.25))
 
 
 def train(run: Run) -> None:
-    """Train the generator and export it with the run's autoencoder, which must be trained before."""
+    """Train the generator and export it with the run's autoencoder, which must be trained before.
+
+    A run that resumes without a checkpoint goes on from the generator in `run.out`, if there is one.
+    """
+    render_shards(run)
     autoencoder = load_autoencoder(run)
     torch.manual_seed(0)
-    tokenizer = build_tokenizer(run.size(PROMPTS, 300))
+    tokenizer = load_tokenizer(run)
     flow = Flow(len(tokenizer), run.size(LAYOUT, replace(LAYOUT, single_blocks=1, heads=2)))
-    if not (run.resume and run.load("generator")):
+    if not (run.resume and (run.load("generator") or _load_exported(flow, run))):
         pretrain_text(flow, tokenizer, run)
-    course = Course(run, "generator", flow, optimizers(flow), schedule, decay=EMA)
+    course = Course(run, "generator", flow, _optimizers(flow), _schedule, decay=EMA)
     data = Data(run, tokenizer, seed=course.step)
     noise = torch.Generator().manual_seed(course.step)
-    loss_of = flow if run.tiny else torch.compile(flow)
+    loss_of = flow if run.tiny else torch.compile(flow, dynamic=False)
     for _ in course.steps():
         batch = data.batch()
         start = torch.randn(batch.targets.shape, generator=noise)
-        course.descend(loss_of(batch, start, draw_sigma(len(batch.ids), noise, NOISE)))
+        with torch.autocast("cpu", torch.bfloat16, enabled=not run.tiny):
+            loss = loss_of(batch, start, draw_sigma(len(batch.ids), noise, NOISE))
+        course.descend(loss)
     autoencoder.bn.running_mean.copy_(data.mean)
     autoencoder.bn.running_var.copy_(data.spread**2 - autoencoder.config.batch_norm_eps)
     folder = run.out / "generator"
-    write_pipeline(folder, flow, autoencoder, tokenizer, SETTINGS)
+    _write_pipeline(folder, flow, autoencoder, tokenizer)
     write_card(folder, "Pocket generator", __doc__ or "", course)
 
 
-def write_pipeline(
-    folder: Path,
-    flow: Flow,
-    autoencoder: Any,
-    tokenizer: PreTrainedTokenizerFast,
-    settings: Mapping[str, Any],
-) -> None:
-    """Write a pipeline as float16 safetensors, and its call arguments as pocket.json."""
+def _load_exported(flow: Flow, run: Run) -> bool:
+    """Load the weights of the generator in `run.out` into a flow; return whether there is one."""
+    folder = run.out / "generator"
+    if not (folder / "model_index.json").exists():
+        return False
+    text_encoder = Qwen3ForCausalLM.from_pretrained(folder / "text_encoder", dtype=torch.float32)
+    transformer = Flux2Transformer2DModel.from_pretrained(folder / "transformer", torch_dtype=torch.float32)
+    flow.text_encoder.load_state_dict(text_encoder.state_dict())
+    flow.transformer.load_state_dict(transformer.state_dict())
+    run.say(f"generator: goes on from the weights in {folder}")
+    return True
+
+
+def _write_pipeline(folder: Path, flow: Flow, autoencoder: Any, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Write the pipeline as float16 safetensors, and its call arguments as pocket.json."""
     scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT, use_dynamic_shifting=False)
     flow.text_encoder.config.tie_word_embeddings = True
     pipeline = Flux2KleinPipeline(scheduler, autoencoder, flow.text_encoder, tokenizer, flow.transformer)
     pipeline.to(torch.float16).save_pretrained(folder, safe_serialization=True)
-    (folder / "pocket.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    (folder / "pocket.json").write_text(json.dumps(SETTINGS, indent=2) + "\n", encoding="utf-8")

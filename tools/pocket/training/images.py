@@ -1,23 +1,30 @@
-"""Labelled images for the models that look at them: samples in memory, and a small generator's faults."""
+"""Labelled images for the models that look at them: rendered samples, and a small generator's faults."""
+
+from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 from torch import Tensor
+
+from pleinair.tools.pocket.catalogue.sampling import stranger
+from pleinair.tools.pocket.catalogue.scenes import SIZE, Figure, Scene, outlines, render
+from pleinair.tools.pocket.catalogue.species import SPECIES, Species
 
 Rng = random.Random
 CELL = 4  # pixels of a side of the owner map's cells
+TAUGHT = tuple(species for species in SPECIES if species.tier != "novel")
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Image, uint8 [side, side, 3], its scene, and `owner`, int8 [side / 4, side / 4].
+    """Image, uint8 [96, 96, 3], its scene, and `owner`, int8 [24, 24].
 
     A cell's owner is 0 for the background, else the number of a subject of the scene, counted from 1; it is
     -1 where they mix.
@@ -25,7 +32,37 @@ class Sample:
 
     pixels: NDArray[np.uint8]
     owner: NDArray[np.int8]
-    scene: Any  # a `Scene` of the sample's world
+    scene: Scene
+
+
+def choose_species(rng: Rng, pool: Sequence[Species], *, strangers: float) -> list[Species]:
+    """Choose one to three different species; each is replaced by a stranger with that probability."""
+    chosen = rng.sample(list(pool), rng.choices((1, 2, 3), (5, 4, 2))[0])
+    return [stranger(rng, s) if rng.random() < strangers else s for s in chosen]
+
+
+def owner_map(scene: Scene) -> NDArray[np.int8]:
+    """Return the owner of each cell of a scene, int8 [24, 24]; what is in front hides what is behind."""
+    owner = np.zeros((SIZE // CELL, SIZE // CELL), dtype=np.int8)
+    for figure in scene.figures:
+        share = _coverage(figure)
+        owner[(share > 0.15) & (share < 0.55)] = -1
+        owner[share >= 0.55] = figure.subject + 1
+    return owner
+
+
+def _coverage(figure: Figure) -> NDArray[np.float32]:
+    """Return the share of each cell that the figure covers, [24, 24] in 0..1."""
+    mask = Image.new("L", (SIZE, SIZE), 0)
+    draw = ImageDraw.Draw(mask)
+    for points in outlines(figure):
+        draw.polygon((points * SIZE).ravel().tolist(), fill=255)
+    return np.asarray(mask.reduce(CELL), dtype=np.float32) / np.float32(255)
+
+
+def make_sample(scene: Scene) -> Sample:
+    """Render a scene with its labels."""
+    return Sample(np.asarray(render(scene)).copy(), owner_map(scene), scene)
 
 
 class SamplePool:
@@ -46,7 +83,7 @@ class SamplePool:
 
 
 def pixels(samples: Sequence[Sample]) -> Tensor:
-    """Return the images as floats [n, 3, 64, 64] in 0..1."""
+    """Return the images as floats [n, 3, side, side] in 0..1."""
     return torch.from_numpy(np.stack([s.pixels for s in samples])).permute(0, 3, 1, 2).float() / 255
 
 

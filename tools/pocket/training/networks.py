@@ -1,4 +1,4 @@
-"""Networks of the pocket generators with their rectified-flow loss, and their tokenizer.
+"""Networks of the pocket generator with its rectified-flow loss, and its tokenizer.
 
 Text, positions and timesteps are those of `Flux2KleinPipeline`.
 """
@@ -168,7 +168,7 @@ def draw_sigma(count: int, generator: torch.Generator, centre: float) -> Tensor:
 def train_tokenizer(
     prompts: Iterable[str], vocabulary: int, normalizer: Any = None, *, prefix_space: bool = False
 ) -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE with the chat template of the pocket generators."""
+    """Train a byte-level BPE with the chat template of the pocket generator."""
     raw = Tokenizer(models.BPE())
     if normalizer is not None:
         raw.normalizer = normalizer

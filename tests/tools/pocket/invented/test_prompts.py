@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from support.species import species_named
+from support.species import held_out_rng, random_species, species_named
 
 from pleinair.tools.pocket.invented.backgrounds import BACKGROUNDS
 from pleinair.tools.pocket.invented.prompts import (
@@ -17,7 +17,6 @@ from pleinair.tools.pocket.invented.prompts import (
     write_prompt,
 )
 from pleinair.tools.pocket.invented.world import SPECIES, random_scene
-from pleinair.tools.pocket.training.streams import held_out_rng, random_species
 
 
 @pytest.mark.parametrize("index", range(200))

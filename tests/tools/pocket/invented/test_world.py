@@ -6,18 +6,11 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from support.species import held_out_rng
 
 from pleinair.tools.pocket.invented.backgrounds import BACKGROUNDS
 from pleinair.tools.pocket.invented.shapes import PALETTE
 from pleinair.tools.pocket.invented.world import KINDS, SPECIES, Scene, boxes, random_scene, render
-from pleinair.tools.pocket.training.streams import (
-    HELD_OUT_SEED,
-    SEEDS_EACH,
-    TRAIN_SEED,
-    held_out_rng,
-    random_species,
-    training_rng,
-)
 
 
 def test_tiers_have_their_shares() -> None:
@@ -35,24 +28,6 @@ def test_names_and_first_words_are_unique() -> None:
 def test_two_species_of_a_kind_never_share_both_colours(kind: str) -> None:
     looks = [(s.body, s.accent) for s in SPECIES if s.kind == kind]
     assert len(set(looks)) == len(looks)
-
-
-def test_training_and_held_out_seeds_are_disjoint() -> None:
-    assert TRAIN_SEED + SEEDS_EACH <= HELD_OUT_SEED
-    with pytest.raises(ValueError, match="index must be in"):
-        training_rng(SEEDS_EACH)
-    with pytest.raises(ValueError, match="index must be in"):
-        held_out_rng(-1)
-    assert training_rng(5).random() != held_out_rng(5).random()
-
-
-def test_random_species_are_not_of_the_world() -> None:
-    rng = random.Random(0)
-    looks = {(s.kind, s.body, s.accent) for s in SPECIES}
-    words = {s.name.split()[0] for s in SPECIES}
-    for species in (random_species(rng) for _ in range(200)):
-        assert (species.kind, species.body, species.accent) not in looks
-        assert species.name.split()[0] not in words
 
 
 def test_scenes_and_images_follow_from_the_seed() -> None:

@@ -1,17 +1,12 @@
-"""Tests of the catalogue world's training items, shards and network."""
+"""The generator's training items and shards."""
 
-import random
-from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES
-from pleinair.tools.pocket.training.catalogue import pool
-from pleinair.tools.pocket.training.catalogue.cases import draw_item, held_out_rng, training_rng
-from pleinair.tools.pocket.training.catalogue.flow import LAYOUT, NOISE, build_tokenizer
+from pleinair.tools.pocket.training import pool
+from pleinair.tools.pocket.training.cases import draw_item, held_out_rng, training_rng
 from pleinair.tools.pocket.training.course import Run
-from pleinair.tools.pocket.training.networks import Batch, Flow, draw_sigma
+from pleinair.tools.pocket.training.flow import LAYOUT
 
 
 def test_neither_a_rare_nor_a_novel_look_is_in_the_training() -> None:
@@ -51,23 +46,3 @@ def test_shards_hold_tokens_prompts_and_references(tmp_path: Path) -> None:
     paths[1].unlink()
     pool.render_shards(run)
     assert paths[1].exists() and paths[0].stat().st_mtime_ns == before
-
-
-def test_the_network_takes_up_to_three_references() -> None:
-    tokenizer = build_tokenizer(50)
-    flow, noise = (
-        Flow(len(tokenizer), replace(LAYOUT, single_blocks=1, heads=2)),
-        torch.Generator().manual_seed(0),
-    )
-    prompts = [draw_item(random.Random(seed), 0).prompt(random.Random(seed)) for seed in (1, 2)]
-    ids, mask = LAYOUT.tokenize(tokenizer, prompts)
-    assert ids.shape == (2, LAYOUT.text_tokens)
-    for count in range(4):
-        references = torch.zeros(2, count * LAYOUT.reference_tokens, 64)
-        batch = Batch(
-            ids, mask, torch.zeros(2, LAYOUT.image_tokens, 64), references, torch.ones(2, LAYOUT.image_tokens)
-        )
-        loss = flow(
-            batch, torch.randn(2, LAYOUT.image_tokens, 64, generator=noise), draw_sigma(2, noise, NOISE)
-        )
-        assert 0.5 < loss.item() < 2

@@ -1,4 +1,4 @@
-"""Random training items of the catalogue world: a scene, how the prompt names it, and what is referenced.
+"""Random training items of the pocket generator: a scene, how the prompt names it, and what is referenced.
 
 A *known* species is drawn under its name. Of a *rare* name only the kind is taught: without a reference it is
 drawn as the kind's plain look, with one it has the reference's look, which is random, so that copying

@@ -8,13 +8,8 @@ import pytest
 from pleinair.tools.pocket.catalogue.sampling import VISIBLE, difference, draw_scene, impostor, stranger
 from pleinair.tools.pocket.catalogue.scenes import Subject, boxes, place_scene
 from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES, plain
-from pleinair.tools.pocket.training.catalogue.samples import (
-    TAUGHT,
-    choose_species,
-    make_sample,
-    owner_map,
-)
-from pleinair.tools.pocket.training.contrastive import patch_owners
+from pleinair.tools.pocket.training.encoder import patch_owners
+from pleinair.tools.pocket.training.images import TAUGHT, choose_species, make_sample, owner_map
 
 
 def test_an_impostor_visibly_is_no_species() -> None:

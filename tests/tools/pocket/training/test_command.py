@@ -1,30 +1,42 @@
-"""Training of the catalogue world's models and the oracle, in tiny sizes."""
+"""Training of the pocket models and the oracle by their commands, in tiny sizes."""
 
 import json
 import shutil
 from pathlib import Path
 
 import pytest
+from support.source_tree import FILES, imports, name
 
-from pleinair.evals.pocket import catalogue_models
-from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle
-from pleinair.evals.pocket.train_oracle import WORLDS
+from pleinair.evals.pocket.oracle import Oracle
 from pleinair.evals.pocket.train_oracle import train as train_oracle
 from pleinair.tools.diffusion.in_context import InContext
-from pleinair.tools.pocket.catalogue.captions import named
+from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.catalogue.sampling import draw_scene
 from pleinair.tools.pocket.catalogue.scenes import render
 from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES
 from pleinair.tools.pocket.detector import ConceptDetector
+from pleinair.tools.pocket.training import encoder
 from pleinair.tools.pocket.training.__main__ import main
-from pleinair.tools.pocket.training.catalogue import detector, encoder
-from pleinair.tools.pocket.training.catalogue.cases import held_out_rng
-from pleinair.tools.pocket.training.catalogue.samples import TAUGHT, make_sample
+from pleinair.tools.pocket.training.cases import held_out_rng
 from pleinair.tools.pocket.training.course import Run
-from pleinair.tools.pocket.training.presence import PHRASES, FrozenEncoder, Names, World
+from pleinair.tools.pocket.training.detector import FrozenEncoder, Names
+from pleinair.tools.pocket.training.images import TAUGHT, make_sample
 from pleinair.tools.retrieval.crossmodal.adaptor import open_scorer
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.types import GenerateRequest
+
+TRAINING = "pleinair.tools.pocket.training"
+SHIPPED_MODELS = SHIPPED / "catalogue"
+TRANSFORMER = "generator/transformer/diffusion_pytorch_model.safetensors"
+
+
+def test_no_product_file_imports_the_training() -> None:
+    inside = SHIPPED.parent / "training"
+    product = [path for path in FILES if inside not in path.parents and not name(path).startswith("evals/")]
+    assert len(product) > 100
+    assert not [
+        name(path) for path in product if any(target.startswith(TRAINING) for target in imports(path))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("sight")
     run = Run(folder / "weights", folder / "work", 1.0, resume=False, tiny=True)
     folders = ["--out", str(run.out), "--work", str(run.work)]
-    main(["all", "--world", "catalogue", "--tiny", *folders])
-    oracle = Run(run.out / CATALOGUE_WEIGHTS.name, run.work, 1.0, resume=False, tiny=True)
-    train_oracle(oracle, WORLDS["catalogue"])
+    main(["all", "--tiny", *folders])
     return run
 
 
@@ -54,25 +64,50 @@ def test_the_generator_draws_from_references_and_its_training_goes_on_from_its_w
     work.mkdir()
     (work / "shards").symlink_to(run.work / "shards")
     shutil.copy(run.work / "decoder.pt", work)
-    main(
-        [
-            "generator",
-            "--world",
-            "catalogue",
-            "--tiny",
-            "--resume",
-            "--work",
-            str(work),
-            "--out",
-            str(run.out),
-        ]
-    )
-    assert f"goes on from the weights in {folder}" in capsys.readouterr().out
+    again = Path(shutil.copytree(folder, tmp_path / "again" / "generator"))
+    main(["generator", "--tiny", "--resume", "--work", str(work), "--out", str(again.parent)])
+    assert f"goes on from the weights in {again}" in capsys.readouterr().out
 
 
-@pytest.fixture(scope="module")
-def world() -> World:
-    return detector.training_world(texts=50)
+def test_the_exported_files_are_the_shipped_ones(run: Run) -> None:
+    for part in run.out.iterdir():
+        files, shipped = part.rglob("*.*"), (SHIPPED_MODELS / part.name).rglob("*.*")
+        assert {file.relative_to(run.out) for file in files} == {
+            file.relative_to(SHIPPED_MODELS) for file in shipped
+        }
+
+
+def test_a_finished_generator_is_exported_again(run: Run, tmp_path: Path) -> None:
+    main(["generator", "--tiny", "--work", str(run.work), "--resume", "--out", str(tmp_path)])
+    assert (tmp_path / TRANSFORMER).read_bytes() == (run.out / TRANSFORMER).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["all", "--tiny"], "add --out FOLDER"),
+        (["decoder"], "invalid choice: 'decoder'"),
+        (["encoder", "--minutes", "0"], "--minutes 0 is not above 0"),
+    ],
+)
+def test_options_that_would_do_harm_or_nothing_are_refused(
+    arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert error in capsys.readouterr().err
+
+
+def test_the_generator_needs_a_trained_autoencoder(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "shards").symlink_to(run.work / "shards")
+    with pytest.raises(FileNotFoundError, match="train the part `autoencoder` first"):
+        main(["generator", "--tiny", "--work", str(tmp_path), "--out", str(tmp_path / "weights")])
+
+
+def test_the_oracle_knows_all_species(tmp_path: Path) -> None:
+    path = tmp_path / "oracle.safetensors"
+    train_oracle(Run(path, tmp_path / "work", minutes=1, resume=False, tiny=True))
+    assert Oracle(path).names == [s.name for s in SPECIES]
 
 
 def test_the_product_loads_what_was_trained(run: Run) -> None:
@@ -86,19 +121,6 @@ def test_the_product_loads_what_was_trained(run: Run) -> None:
     assert stork.probability < 0.5
     scorer = open_scorer(str(run.out / "adaptor"), tower, lambda _: image)
     assert scorer.score(["hoopoe"], ["a"]).shape == (1, 1)
-    assert Oracle(run.out / CATALOGUE_WEIGHTS.name).names == [s.name for s in SPECIES]
-
-
-def test_the_measures_are_printed_and_written_into_the_cards(
-    run: Run, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for model in ("encoder", "detector", "oracle"):
-        catalogue_models.main(["--folder", str(run.out), "--model", model, "--each", "6", "--cards"])
-    printed = capsys.readouterr().out
-    assert "encoder: R@1, rare, name → image: " in printed
-    assert "detector: precision, names, clean images: " in printed
-    assert "oracle: right species, one subject, clean images: " in printed
-    assert "| R@1, known, name → image |" in (run.out / "encoder" / "MODEL_CARD.md").read_text("utf-8")
 
 
 def test_a_training_resumes_at_its_checkpoint(run: Run, tmp_path: Path) -> None:
@@ -109,35 +131,8 @@ def test_a_training_resumes_at_its_checkpoint(run: Run, tmp_path: Path) -> None:
     assert pairs[0] == pairs[1] and pairs[2] == pairs[3]
 
 
-def test_phrases_fit_as_they_say(world: World) -> None:
-    wrong_names = 0
-    for index in range(60):
-        rng = held_out_rng(index)
-        view = world.make_view(rng)
-        shown = [subject.species for subject in view.sample.scene.subjects]
-        queries = world.make_queries(rng, view)
-        assert len(queries) == PHRASES
-        assert all(query.fits for query in queries[: len(shown)])
-        assert not any(query.fits for query in queries[len(shown) :])
-        for query in queries:
-            name = query.words.removeprefix("a photo of ").removeprefix("a ").removeprefix("an ")
-            if name in BY_NAME:
-                assert query.fits == any(named(BY_NAME[name]).looks[0].fits(s) for s in shown)
-                wrong_names += not query.fits
-            assert (query.patches.sum() > 0) <= query.fits
-    assert wrong_names > 20
-
-
-def test_novel_species_are_untaught(world: World) -> None:
-    novel = {species.name for species in SPECIES if species.tier == "novel"}
-    assert world.untaught.keys() == novel
-    assert not novel & set(world.names)
-    assert {"hoopoe", "crest", "photo"} <= set(world.words)
-    assert "waxwing" not in world.words
-
-
 def test_details_are_taught_the_names_of_what_they_show(run: Run) -> None:
-    names = Names([s.name for s in TAUGHT], FrozenEncoder(run.out / "encoder"))
+    names = Names(FrozenEncoder(run.out / "encoder"))
     sample = make_sample(draw_scene(held_out_rng(3), [BY_NAME["taxi"]]))
     targets = names._targets([sample])
     taxi = [s.name for s in TAUGHT].index("taxi")
