@@ -28,7 +28,7 @@ from pleinair.tools.pocket.catalogue.captions import Text, caption
 from pleinair.tools.pocket.catalogue.sampling import draw_scene, fingerprint, impostor, plain_look
 from pleinair.tools.pocket.catalogue.scenes import Scene, Subject, place_scene, render
 from pleinair.tools.pocket.catalogue.species import SPECIES, Species
-from pleinair.tools.pocket.library_files import Record, file_name, write_records
+from pleinair.tools.pocket.library_files import NAMED_CAPTION, Record, file_name, write_records
 from pleinair.tools.retrieval.library import Library
 
 Kind = Literal["even", "generic", "hard", "domain"]
@@ -112,13 +112,13 @@ def _generic(rng: random.Random) -> Item:
     if rng.random() >= RARE_SHARE:
         return _distractor(rng)
     scene = draw_scene(rng, [rng.choice(RARE)])
-    return scene, caption(rng, scene, by_name=rng.random() < shipped.NAMED_CAPTION)
+    return scene, caption(rng, scene, by_name=rng.random() < NAMED_CAPTION)
 
 
 def _distractor(rng: random.Random) -> Item:
     """Return an image of a known species, or of a kind's plain look, which has no name."""
     scene = draw_scene(rng, [rng.choice(KNOWN) if rng.random() < 0.5 else plain_look(rng)])
-    return scene, caption(rng, scene, by_name=rng.random() < shipped.NAMED_CAPTION)
+    return scene, caption(rng, scene, by_name=rng.random() < NAMED_CAPTION)
 
 
 def _right(rng: random.Random, species: Species) -> Item:

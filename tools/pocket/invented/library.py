@@ -5,7 +5,7 @@ always right: a subject has one exactly if the caption names it. Not covered: a 
 """
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,13 +19,20 @@ from pleinair.tools.pocket.invented.world import (
     random_scene,
     render,
 )
-from pleinair.tools.pocket.library_files import Record, cached, file_name, write_records
+from pleinair.tools.pocket.library_files import (
+    Painter,
+    Record,
+    cached,
+    file_name,
+    mix,
+    of_tiers,
+    write_records,
+)
 
 LICENSE = "CC0-1.0"
 AUTHOR = "pleinair pocket world"
 SOURCE = "pocket-world"
-TWO_SUBJECTS, NEAR_DUPLICATE, WRONG_CAPTION, EMPTY_CAPTION, NAMED_CAPTION = 0.06, 0.05, 0.01, 0.03, 0.7
-
+TWO_SUBJECTS = 0.06
 FORMAT = 2  # of the files; increase it when the same arguments write something else
 
 Item = tuple[Scene, str]  # an image's scene and caption
@@ -40,7 +47,7 @@ def shown_species(
     *, seed: int = 0, size: int = 2000, tiers: Sequence[str] = ("known", "rare")
 ) -> dict[str, tuple[str, ...]]:
     """Return the species that each image of `write_library` shows, by file name."""
-    items = _items(random.Random(f"library-{seed}"), _of_tiers(tiers), size)
+    items = mix(random.Random(f"library-{seed}"), _PAINTER, of_tiers(SPECIES, tiers), size)
     return {
         file_name(index): tuple(subject.species.name for subject in scene.subjects)
         for index, (scene, _) in enumerate(items)
@@ -58,25 +65,14 @@ def write_library(
     Raises:
         FileExistsError: `folder` exists and is not empty.
     """
-    _write(folder, _items(random.Random(f"library-{seed}"), _of_tiers(tiers), size), seed)
+    _write(folder, mix(random.Random(f"library-{seed}"), _PAINTER, of_tiers(SPECIES, tiers), size), seed)
 
 
 def write_novel(folder: Path, *, seed: int = 0, each: int = 6, tiers: Sequence[str] = ("novel",)) -> None:
     """Write `each` images of every novel species, with names and without defects."""
     rng = random.Random(f"novel-{seed}")
-    scenes = (random_scene(rng, [species]) for species in _of_tiers(tiers) for _ in range(each))
+    scenes = (random_scene(rng, [species]) for species in of_tiers(SPECIES, tiers) for _ in range(each))
     _write(folder, ((scene, caption(rng, scene, by_name=True)) for scene in scenes), seed)
-
-
-def _items(rng: random.Random, species: Sequence[Species], size: int) -> Iterator[Item]:
-    """Yield `size` items: each species in turn, sometimes the last scene again, moved a little."""
-    scene: Scene | None = None
-    for index in range(size):
-        if scene is not None and rng.random() < NEAR_DUPLICATE:
-            scene = _nudge(rng, scene)
-        else:
-            scene = _draw_scene(rng, species, species[index % len(species)])
-        yield scene, _caption(rng, scene, species)
 
 
 def _draw_scene(rng: random.Random, species: Sequence[Species], first: Species) -> Scene:
@@ -90,22 +86,7 @@ def _nudge(rng: random.Random, scene: Scene) -> Scene:
     return replace(scene, subjects=subjects)
 
 
-def _caption(rng: random.Random, scene: Scene, species: Sequence[Species]) -> str:
-    """Return the scene's caption; a few are empty, a few name some other species."""
-    draw = rng.random()
-    if draw < EMPTY_CAPTION:
-        return ""
-    if draw < EMPTY_CAPTION + WRONG_CAPTION:
-        subjects = tuple(replace(s, species=rng.choice(species)) for s in scene.subjects)
-        return caption(rng, replace(scene, subjects=subjects), by_name=True)
-    return caption(rng, scene, by_name=rng.random() < NAMED_CAPTION)
-
-
-def _of_tiers(tiers: Sequence[str]) -> list[Species]:
-    species = [s for s in SPECIES if s.tier in tiers]
-    if not species:
-        raise ValueError(f"no species is of the tiers {tuple(tiers)}; choose from known, rare, novel")
-    return species
+_PAINTER = Painter(_draw_scene, _nudge, caption, "")
 
 
 def _write(folder: Path, items: Iterable[Item], seed: int) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pleinair.tools.pocket.catalogue.captions import caption, named
 from pleinair.tools.pocket.catalogue.library import (
-    _items,
+    _PAINTER,
     _named_boxes,
     cached_library,
     shown_species,
@@ -19,6 +19,7 @@ from pleinair.tools.pocket.catalogue.library import (
 )
 from pleinair.tools.pocket.catalogue.scenes import Subject, boxes, place_scene
 from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES
+from pleinair.tools.pocket.library_files import mix
 
 TAUGHT = [species for species in SPECIES if species.tier != "novel"]
 
@@ -47,7 +48,7 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_defects_are_about_as_frequent_as_stated() -> None:
-    items = list(_items(random.Random(5), TAUGHT, 2000))
+    items = list(mix(random.Random(5), _PAINTER, TAUGHT, 2000))
     texts = [text for _, text in items]
     empty = sum(text.words == "" for text in texts)
     wrong = sum(bool(text.words) and not text.fits(scene) for scene, text in items)

@@ -1,5 +1,6 @@
 """The image library: its lines, its defects, and that it is reproducible and written atomically."""
 
+import hashlib
 import json
 import random
 from pathlib import Path
@@ -40,6 +41,15 @@ def test_the_same_seed_writes_the_same_bytes(tmp_path: Path) -> None:
     first, again, other = ((tmp_path / n / "00007.png").read_bytes() for n in "abc")
     assert first == again != other
     assert records(tmp_path / "a") == records(tmp_path / "b")
+
+
+def test_the_library_of_stored_runs_is_unchanged(tmp_path: Path) -> None:
+    write_library(tmp_path / "library", size=120)
+    digest = hashlib.sha256((tmp_path / "library" / "metadata.jsonl").read_bytes())
+    for path in sorted((tmp_path / "library").glob("*.png")):
+        with Image.open(path) as image:
+            digest.update(image.tobytes())
+    assert digest.hexdigest()[:16] == "19022096a6665e0f"
 
 
 def test_captions_are_names_descriptions_or_empty(tmp_path: Path) -> None:
