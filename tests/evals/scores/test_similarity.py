@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 from support import tiny_pipelines as tiny
-from support.species import held_out_rng
 
 from pleinair.evals.scores.encoders import DinoEncoder
 from pleinair.evals.scores.features import BATCH, Features
@@ -19,14 +18,16 @@ from pleinair.evals.scores.items import Generated, Scorer, score
 from pleinair.evals.scores.open import open_scorer
 from pleinair.evals.scores.similarity import Diversity, ImageSimilarity, Recognition, TextSimilarity
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
+from pleinair.tools.pocket.catalogue.scenes import Subject, place_scene, render
+from pleinair.tools.pocket.catalogue.species import SPECIES
+from pleinair.tools.pocket.training.cases import held_out_rng
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
     from pleinair.tools.types import Vectors
 
-POCKET = "local-dir:pocket/encoder"
+POCKET = "local-dir:pocket/catalogue/encoder"
 NAMES = [species.name for species in SPECIES[:6]]
 PROMPTS = [f"a photo of a {name}" for name in NAMES]
 BLURS = (0.5, 2, 6)
@@ -70,7 +71,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("images")
     paths = [folder / f"{number}.png" for number in range(6)]
     for number, path in enumerate(paths):
-        render(random_scene(held_out_rng(900 + number), [SPECIES[number]])).save(path)
+        render(place_scene(held_out_rng(900 + number), [Subject(SPECIES[number])])).save(path)
     return paths
 
 
@@ -219,7 +220,7 @@ def test_images_are_open_in_small_batches(
     Features(judge, tmp_path).add(copies)
     assert (judge.images, judge.largest) == (2 * BATCH + 1, BATCH)
     large = Counting(encoder)
-    Features(large, tmp_path / "other", pixels=3 * 64 * 64).add(copies)
+    Features(large, tmp_path / "other", pixels=3 * 96 * 96).add(copies)
     assert (large.images, large.largest) == (2 * BATCH + 1, 4)
 
 
@@ -374,7 +375,7 @@ def test_the_same_weights_in_another_folder_are_refused(tmp_path: Path) -> None:
 
     from pleinair.tools.model_files.folders import locate
 
-    shutil.copytree(locate("pocket/encoder"), tmp_path / "copy")
+    shutil.copytree(locate("pocket/catalogue/encoder"), tmp_path / "copy")
     with pytest.raises(BadInput, match="also did the retrieval"):
         open_scorer(f"clip:local-dir:{tmp_path / 'copy'}", retriever=POCKET)
 

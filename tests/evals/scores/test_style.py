@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFilter
-from support.species import held_out_rng
 
 from pleinair.evals.pocket.oracle import Oracle
 from pleinair.evals.realrag.bench import RealImages, features, real_features
 from pleinair.evals.scores.items import Generated, score
 from pleinair.evals.scores.style import LAYERS, StyleLoss, Vgg19, gram, style_loss
-from pleinair.tools.pocket.invented.library import write_novel
-from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
+from pleinair.tools.pocket.catalogue.library import write_novel
+from pleinair.tools.pocket.catalogue.scenes import Subject, place_scene, render
+from pleinair.tools.pocket.catalogue.species import SPECIES
+from pleinair.tools.pocket.training.cases import held_out_rng
 from pleinair.tools.retrieval.encoder import OpenClipEncoder
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput
@@ -32,7 +33,8 @@ def oracle() -> Oracle:
 
 @pytest.fixture(scope="module")
 def images() -> list[Image.Image]:
-    return [render(random_scene(held_out_rng(900 + n), [species])) for n, species in enumerate(SPECIES[:6])]
+    scenes = [place_scene(held_out_rng(900 + n), [Subject(SPECIES[n])]) for n in range(6)]
+    return [render(scene) for scene in scenes]
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +133,7 @@ def test_similarity_separates_right_images_from_wrong_ones(
 ) -> None:
     write_novel(tmp_path / "held-out", seed=1, each=2, tiers=("known",))
     library = Library.open(tmp_path / "held-out")
-    real_images = RealImages(library, OpenClipEncoder("local-dir:pocket/encoder"), oracle)
+    real_images = RealImages(library, OpenClipEncoder("local-dir:pocket/catalogue/encoder"), oracle)
     names = [species.name for species in SPECIES if species.tier == "known"]
     places = [n for n in range(6) if NAMES[n] in names]
     right = [real_images.similarity(images[n], NAMES[n], PROMPTS[n]) for n in places]
