@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,11 +25,13 @@ from pleinair.agent.context import Context
 from pleinair.evals.cases import Case, Tier, make_cases
 from pleinair.evals.papers.bench import Bench, Measures, Pool
 from pleinair.evals.papers.cases import RARE, UNKNOWN, Kind, species_groups
+from pleinair.evals.run import context_of, load_graphs
 from pleinair.graphs import crossmodal, direct, imagerag
 from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.pocket.catalogue.captions import describe, with_article
 from pleinair.tools.pocket.catalogue.species import SPECIES, Species
+from pleinair.tools.retrieval.compose import PAPERS, RetrievalOptions
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer
 from pleinair.tools.retrieval.crossmodal.joint import retrieve_jointly
 from pleinair.tools.retrieval.lexical import Lexical
@@ -143,6 +145,7 @@ def tasks(bench: Bench, section: str, seed: int, prompts: int, sizes: tuple[int,
         "crossmodal": partial(_stages, kind="even", tiers=("two",)),
         "crossmodal-hard": partial(_stages, kind="hard", tiers=("hard",)),
         "binding": _binding,
+        "graphs-hard": _graphs,
     }
     for column, tier, case, measure in sections[section](bench, seed, prompts):
         yield Task(section, column, seed, tier, case, measure)
@@ -247,6 +250,17 @@ def _binding(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
         "no map": bench.over(pool, crossmodal=options, generator=ReversedGenerator(bench.context.generator)),
     }
     return _images(bench, make_cases(prompts, seed, ("two",)), crossmodal.graph, contexts)
+
+
+def _graphs(bench: Bench, seed: int, prompts: int) -> Iterator[Step]:
+    """Measure the graphs of the pocket benchmark, the papers' with their retrieval and ours with its own."""
+    pool = bench.pool("hard", SIZE, seed)
+    ours = RetrievalOptions().model_dump(include=set(PAPERS))
+    context = replace(bench.over(pool, ours), paper_retriever=bench.retriever(pool))
+    for case in make_cases(prompts, seed, ("hard",)):
+        for column, graph in load_graphs().items():
+            measure = partial(bench.run, graph, case, context_of(column, context))
+            yield column, case.tier, f"{case.id} {case.prompt}", measure
 
 
 def stage_options(bench: Bench, stage: dict[str, Any]) -> CrossmodalOptions:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support.fake_engines import SquareGenerator, make_context
+from support.fake_engines import SquareGenerator, decomposition, make_context, rows
 from support.quick_engines import Hashes
 
 from pleinair.agent.state import changed
@@ -58,6 +58,7 @@ from pleinair.evals.papers.sections import (
     tasks,
 )
 from pleinair.evals.realrag.run import summarise as summarise_realrag
+from pleinair.evals.run import GRAPHS
 from pleinair.graphs import crossmodal as wiring
 from pleinair.tools.mllm.ask import human_message, read_answer
 from pleinair.tools.mllm.schemas import Decision
@@ -90,6 +91,8 @@ def policy(schema: str, payload: dict[str, Any], images: int) -> dict[str, Any] 
         "Rephrasing": lambda: {"prompt": f"plainly {payload['prompt']}"},
         "Ranking": lambda: {"order": [payload["pictures"]]},
         "SubQueries": lambda: {"subqueries": subjects},
+        "Decomposition": lambda: decomposition(*subjects),
+        "Critique": lambda: rows(payload, lambda name: False),
     }
     return answers[schema]()
 
@@ -297,6 +300,19 @@ def test_every_section_measures_its_columns_on_the_same_cases(
     assert len(set(cases.values())) <= 2  # retrievals and images
     measures = [name for task in listed for name, value in task.measure().items() if 0 <= value <= 4]
     assert {"imagerag": {"right", "shown", "references"}}.get(section, {"right"}) <= set(measures)
+
+
+def test_graphs_are_compared_on_the_same_cases_and_ours_retrieves_its_own_way(
+    bench: Bench, generator: SquareGenerator
+) -> None:
+    listed = list_tasks(bench, "graphs-hard")
+    assert [task.column for task in listed] == [*GRAPHS] * 2
+    assert len({task.case for task in listed}) == 2
+    kinds = {}
+    for column in ("imagerag", "pleinair"):
+        generation(listed, column, "hard").measure()
+        kinds[column] = {reference.hit.score_kind for reference in generator.requests[-1].references}
+    assert kinds == {"imagerag": {"cosine"}, "pleinair": {"rrf"}}
 
 
 def test_a_pool_is_reordered_for_the_species_that_it_has(
@@ -614,6 +630,7 @@ def test_every_claim_is_of_columns_that_are_measured() -> None:
         "captions": {"concepts", "describing"},
         "domain": {"generic", "domain", "base"},
         "binding": {"all", "no dense", "no map"},
+        "graphs-hard": set(GRAPHS),
     }
     assert {*columns, *papers.COMPARISONS} == set(SECTIONS)
     for section in columns:
