@@ -43,17 +43,21 @@ def judge(row: Row) -> Outcome:
     except NotUnderstood as refusal:
         nearest = bool(set(refusal.nearest) & set(row.get("nearest", ())))
         return Outcome(row["prompt"], not is_inside, f"{refusal.kind}: {refusal}", nearest)
-    return Outcome(row["prompt"], is_inside and same_request(request, _meant(row)), str(request))
+    return Outcome(row["prompt"], is_inside and same_request(request, meant(row)), str(request))
 
 
-def _meant(row: Row) -> Request:
+def meant(row: Row) -> Request:
+    """Return the request that a row of a prompt states."""
     mentions = tuple(Mention(**subject) for subject in row["subjects"])
     relations = (row["relation"], "beside")[: len(mentions) - 1]
     return Request(mentions, relations, row["background"], row["light"], row["weather"])
 
 
 def same_request(first: Request, second: Request) -> bool:
-    """Compare requests; the first two subjects may be in the other order if the relation is turned too."""
+    """Return whether requests mean the same.
+
+    The first two subjects may be in the other order if the relation is turned too.
+    """
     settings = [(request.background, request.light, request.weather) for request in (first, second)]
     if settings[0] != settings[1] or Counter(first.mentions) != Counter(second.mentions):
         return False

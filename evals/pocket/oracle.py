@@ -22,6 +22,7 @@ WEIGHTS = Path(__file__).parents[1] / "data" / "oracle.safetensors"
 CATALOGUE_WEIGHTS = WEIGHTS.with_name("oracle_catalogue.safetensors")
 SIDE = 64  # pixels a side of the classifier's input, unless its file says otherwise
 SMALLEST = 8  # cells; a smaller part is noise
+STRANGER = "stranger"  # a subject that is no species
 PURITY = 0.5  # least share of the species in its box, weighted by probability
 
 Cells = NDArray[np.bool_]
@@ -103,6 +104,10 @@ class Oracle:
             findings(self._probabilities(image), self.names), key=lambda finding: -finding.confidence
         )
 
+    def subjects(self, image: Image.Image) -> list[Finding]:
+        """Return the species in the image, and other subjects, which are named `STRANGER`."""
+        return findings(self._probabilities(image), [*self.names, STRANGER])
+
     def shows(self, image: Image.Image, names: Sequence[str]) -> dict[str, bool]:
         """Return for each name whether the image shows that species.
 
@@ -135,11 +140,14 @@ class Oracle:
 
 
 def findings(probabilities: NDArray[np.float32], names: Sequence[str]) -> list[Finding]:
-    """Return the findings of cell probabilities [classes + 2, cells, cells], which may have small gaps."""
+    """Return the findings of cell probabilities [classes + 2, cells, cells], which may have small gaps.
+
+    `names` are those of the classes, or of the classes and the stranger.
+    """
     from scipy.ndimage import binary_dilation, label
 
     winner, output = probabilities.argmax(0), []
-    for index in sorted(set(winner.ravel().tolist()) - {len(names), len(names) + 1}):
+    for index in sorted(set(winner.ravel().tolist()) & set(range(len(names)))):
         mask = winner == index
         parts, count = label(binary_dilation(mask))
         for number in range(1, count + 1):
