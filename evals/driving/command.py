@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace) -> None:
         for name, model in _models(options, bench := Bench(Path(folder))).items():
             results[name] = _run_all(name, model, conversations, bench)
     figures = {name: summarise(lines) for name, lines in results.items()}
-    print(write_table(figures))
+    print(_write_table(figures))
     if options.json:
         _write(options, figures, results)
 
@@ -92,7 +92,7 @@ def _run_all(name: str, model: Any, conversations: Sequence[Conversation], bench
     return results
 
 
-def write_table(figures: dict[str, dict[str, Any]]) -> str:
+def _write_table(figures: dict[str, dict[str, Any]]) -> str:
     """Return the measures of each driver as a Markdown table, with 95 % intervals and numbers of items."""
     headings = ["driver", *(heading for heading, _, _ in _COLUMNS.values())]
     rows = [[name, *(_cell(measures[key], key) for key in _COLUMNS)] for name, measures in figures.items()]

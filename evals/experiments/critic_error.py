@@ -36,7 +36,7 @@ _MOST_IMAGES = 3.0  # of the default budget
 _COLUMNS = ("base", "draft", "result", "over draft", "over base", "worse")
 
 
-def tasks(
+def _tasks(
     cases: Sequence[Case], seed: int, section: str, measure: Callable[[Case], Measures]
 ) -> Iterator[Task]:
     """List the tasks of some cases; `section` is the base's or the loop's."""
@@ -44,7 +44,7 @@ def tasks(
         yield Task(section, "critic error", seed, case.tier, case.id, partial(measure, case))
 
 
-def run_loop(bench: Bench, case: Case) -> Measures:
+def _run_loop(bench: Bench, case: Case) -> Measures:
     """Run the loop on a case; return whether draft and result are right, 0 or 1, and the number of images."""
     output = invoke(case, pleinair.graph, bench.context, failures=ModelFault)
     draft = output.attempts[0] if output.attempts else None
@@ -56,7 +56,7 @@ def run_loop(bench: Bench, case: Case) -> Measures:
     }
 
 
-def run_base(bench: Bench, case: Case) -> Measures:
+def _run_base(bench: Bench, case: Case) -> Measures:
     """Run the graph `direct` on a case; return whether its image is right, 0 or 1."""
     return bench.run(direct.graph, case, bench.context)
 
@@ -95,7 +95,7 @@ def missed_bars(figures: Mapping[str, Mapping[str, Figures]]) -> list[str]:
     return missed
 
 
-def measure(options: argparse.Namespace) -> Figures:
+def _measure(options: argparse.Namespace) -> Figures:
     """Measure all errors and tiers; return the figures by error and tier."""
     counts: dict[Tier, int] = {"known": options.known, "rare": options.rare}
     by_tier = {
@@ -121,12 +121,12 @@ def _measured(
     """Return the measures of the base or of the loop, measured now or before."""
     settings = assignments(options.set) | {"mllm.error_rate": error, "mllm.error_seed": options.seed}
     bench, setup = pocket_bench(options.work.absolute(), settings)
-    function = partial(run_base if section == "base" else run_loop, bench)
+    function = partial(_run_base if section == "base" else _run_loop, bench)
     cache = Cache(options.work / "critic_error.jsonl", setup)
-    return [record["measures"] for record in cache.measure(tasks(cases, options.seed, section, function))]
+    return [record["measures"] for record in cache.measure(_tasks(cases, options.seed, section, function))]
 
 
-def write_table(figures: Figures) -> str:
+def _write_table(figures: Figures) -> str:
     """Return the figures as a Markdown table: shares in per cent, differences in points, 95 % intervals."""
     lines = [
         f"| error | tier | n | {' | '.join(_COLUMNS)} | images |",
@@ -161,9 +161,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--work", type=Path, default=Path("reports/critic-error"), help="folder for all of it"
     )
     options = parser.parse_args(arguments)
-    figures = measure(options)
+    figures = _measure(options)
     missed = missed_bars(figures)
-    print(write_table(figures), *(f"missed: {bar}" for bar in missed), sep="\n")
+    print(_write_table(figures), *(f"missed: {bar}" for bar in missed), sep="\n")
     about = {"seed": options.seed, "missed": missed, "versions": versions()}
     path = options.work / "critic_error.json"
     path.write_text(json.dumps({"figures": figures, "about": about}, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Tell by the oracle which marks of a species an image shows: a crest, bars, spots, the form of a tail.
+"""Judge by the oracle which marks of a species an image shows: a crest, bars, spots, the form of a tail.
 
 The oracle has no class for a mark, but its features do: for each mark of a species a linear probe is fitted
 that separates renders of the species from renders of its twin, which has the kind's default in place of the

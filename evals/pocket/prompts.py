@@ -38,7 +38,7 @@ _SORTS = ("subject", "count", "colour", "relation")
 _OTHER_SEED = 1000  # of true renders that did not decide what is judged
 
 
-def draw_row(settings: Settings, context: Context, row: Row, seed: int) -> Image | None:
+def _draw_row(settings: Settings, context: Context, row: Row, seed: int) -> Image | None:
     """Draw a row's prompt as the program does; None without an image."""
     try:
         prompt = request_from(row["prompt"], graph="pleinair", settings=settings).prompt
@@ -57,7 +57,7 @@ def refusal(settings: Settings, row: Row) -> str:
     return ""
 
 
-def render_row(row: Row, seed: int) -> Image:
+def _render_row(row: Row, seed: int) -> Image:
     """Render what a row means."""
     return true_render(meant(row), _OTHER_SEED + seed)
 
@@ -82,7 +82,7 @@ def report_inside(name: str, verdicts: Sequence[Verdicts]) -> None:
     print(f"  prompts of which nothing can be judged: {len(verdicts) - len(judged)}")
 
 
-def report_outside(name: str, rows: Sequence[Row], settings: Settings) -> None:
+def _report_outside(name: str, rows: Sequence[Row], settings: Settings) -> None:
     """Print how the program refuses prompts that cannot be drawn."""
     reasons = [refusal(settings, row) for row in rows]
     _print_share(f"{name}: refused before an image", [bool(reason) for reason in reasons])
@@ -114,17 +114,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if inside := [row for row in rows if "subjects" in row]:
                 report_inside(path.name, [*judge_rows(inside, drawer(), oracle)])
             elif not options.renders:
-                report_outside(path.name, rows, pocket_settings(assignments(options.set)))
+                _report_outside(path.name, rows, pocket_settings(assignments(options.set)))
 
 
 def _drawer(options: argparse.Namespace, folder: Path) -> Draw:
     """Build what draws a row; the libraries are written into a folder."""
     if options.renders:
-        return render_row
+        return _render_row
     settings = assignments(options.set)
     if "library" not in settings:
         settings = library_settings(folder) | settings
-    return partial(draw_row, pocket_settings(settings), pocket_context(folder, settings))
+    return partial(_draw_row, pocket_settings(settings), pocket_context(folder, settings))
 
 
 if __name__ == "__main__":

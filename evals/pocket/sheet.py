@@ -53,7 +53,7 @@ class Drawn:
     result_marks: Marks = field(default_factory=dict)
 
 
-def draw(cases: Sequence[Case], context: Context, probes: MarkProbes | None = None) -> Iterator[Drawn]:
+def _draw(cases: Sequence[Case], context: Context, probes: MarkProbes | None = None) -> Iterator[Drawn]:
     """Run the loop on cases of one species each; a case without an image is left out."""
     for case in cases:
         output = invoke(case, pleinair.graph, context, failures=ModelFault)
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "library" not in settings:
             settings = library_settings(Path(folder)) | settings
         context = pocket_context(Path(folder), settings)
-        for item in draw(cases, context, MarkProbes(Oracle(CATALOGUE_WEIGHTS)) if options.marks else None):
+        for item in _draw(cases, context, MarkProbes(Oracle(CATALOGUE_WEIGHTS)) if options.marks else None):
             drawn.append(item)
             show_progress(f"{len(drawn)}/{len(cases)} {item.case.prompt}")
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -147,10 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         page.save(path)
         print(path)
     if options.marks:
-        print_shares(drawn)
+        _print_shares(drawn)
 
 
-def print_shares(drawn: Sequence[Drawn]) -> None:
+def _print_shares(drawn: Sequence[Drawn]) -> None:
     """Print the share of marks that came across, and how many no probe can tell."""
     for name, share in shares_of_marks(drawn).items():
         mean, (low, high) = share["mean"], share["ci"]
