@@ -60,12 +60,12 @@ def _read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _run_pocket(options: argparse.Namespace) -> None:
     cases = make_cases(options.prompts, options.seed)
-    from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle  # imports torch
+    from pleinair.evals.pocket.oracle import Oracle  # imports torch
 
     results: list[Result] = []
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        context, graphs, judge = pocket_context(Path(folder)), load_graphs(), Oracle(CATALOGUE_WEIGHTS)
+        context, graphs, judge = pocket_context(Path(folder)), load_graphs(), Oracle()
         warm_up(graphs, context)
         for result in run_cases(cases, graphs, context, judge):
             results.append(result)

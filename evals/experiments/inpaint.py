@@ -114,7 +114,7 @@ def lines(trials: Sequence[Trial]) -> Iterator[str]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure and print the figures."""
-    from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle
+    from pleinair.evals.pocket.oracle import Oracle
 
     parser = argparse.ArgumentParser(prog="python -m pleinair.evals.experiments.inpaint", description=__doc__)
     parser.add_argument("--drafts", type=int, default=24, help="drafts that lack one of two subjects (24)")
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     cases = (make_case("two", number, options.seed) for number in count())
     with tempfile.TemporaryDirectory() as folder:
-        context, judge = pocket_context(Path(folder), {"generator.inpaint": True}), Oracle(CATALOGUE_WEIGHTS)
+        context, judge = pocket_context(Path(folder), {"generator.inpaint": True}), Oracle()
         drafts = islice(gaps(cases, context, ConceptDetector(*DETECTOR)), options.drafts)
         trials = [repair(gap, context, judge) for gap in drafts]
     print(*lines(trials), sep="\n")

@@ -102,7 +102,7 @@ def pocket_bench(work: Path, overrides: Mapping[str, Any]) -> tuple[Bench, str]:
     """Build the engines of the pocket profile; return them with a hash of all that figures depend on."""
     from pleinair.app.engines import build, build_encoder
     from pleinair.app.paths import Paths
-    from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle
+    from pleinair.evals.pocket.oracle import Oracle
     from pleinair.evals.pocket.settings import pocket_settings
     from pleinair.tools.model_files.folders import identity, locate
     from pleinair.tools.pocket.catalogue.sampling import fingerprint
@@ -121,7 +121,7 @@ def pocket_bench(work: Path, overrides: Mapping[str, Any]) -> tuple[Bench, str]:
         context=replace(context, generator=CachedGenerator(context.generator, store)),
         encoder=encoder,
         retrieval=RetrievalOptions.model_validate(options | PAPERS),
-        judge=Oracle(CATALOGUE_WEIGHTS),
+        judge=Oracle(),
     )
     return bench, hashlib.sha256(text.encode()).hexdigest()[:12]
 

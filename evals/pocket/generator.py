@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from pleinair.evals.metrics import interval_of_share
-from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle
+from pleinair.evals.pocket.oracle import Oracle
 from pleinair.tools.diffusion.in_context import load
 from pleinair.tools.model_files.folders import SHIPPED
 from pleinair.tools.pocket.catalogue.prompts import Mention, Request, write_prompt
@@ -74,7 +74,7 @@ def measure_generator(folder: Path, each: int) -> tuple[Figures, str]:
     interval.
     """
     pipeline, settings = _load(folder / "generator")
-    oracle, figures = Oracle(CATALOGUE_WEIGHTS), {}
+    oracle, figures = Oracle(), {}
     error = mean_absolute_error(pipeline.vae, min(each, ERROR_IMAGES))
     figures["autoencoder, mean absolute error"] = f"{error:.2f} / 255", "<= 2.5 / 255"
     began = time.perf_counter()

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pleinair.evals.metrics import calibration_error
 from pleinair.evals.pocket.generator import measure_generator
-from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle
+from pleinair.evals.pocket.oracle import Oracle
 from pleinair.tools.pocket.catalogue.captions import describe
 from pleinair.tools.pocket.catalogue.library import shown_species, write_library, write_novel
 from pleinair.tools.pocket.catalogue.scenes import Subject, place_scene, render
@@ -108,7 +108,7 @@ def _is_name(words: str) -> bool:
 
 def _oracle(folder: Path, each: int) -> Measured:
     """Measure how often the oracle finds exactly the species of a held-out scene."""
-    oracle, figures = Oracle(CATALOGUE_WEIGHTS), {}
+    oracle, figures = Oracle(), {}
     for strength, state in ((0.0, "clean"), (1.0, "degraded")):
         for subjects, scene in ((1, "one subject"), (2, "two subjects"), (3, "three subjects")):
             share = np.mean([_is_right(oracle, index, subjects, strength) for index in range(each)])

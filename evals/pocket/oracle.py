@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from pleinair.tools.types import BadInput, Box
 
 WEIGHTS = Path(__file__).parents[1] / "data" / "oracle.safetensors"
-CATALOGUE_WEIGHTS = WEIGHTS.with_name("oracle_catalogue.safetensors")
+FIRST_WEIGHTS = WEIGHTS.with_name("oracle_invented.safetensors")  # of the first world
 SIDE = 64  # pixels a side of the classifier's input, unless its file says otherwise
 SMALLEST = 8  # cells; a smaller part is noise
 STRANGER = "stranger"  # a subject that is no species
@@ -121,7 +121,7 @@ class Oracle:
         return {name: name in present for name in names}
 
     def maps(self, image: Image.Image) -> list[NDArray[np.float32]]:
-        """Return the layers' features of an image: [32, 32, 32], [64, 16, 16] and twice [128, 8, 8]."""
+        """Return the layers' features of an image: [32, 48, 48], [64, 24, 24] and twice [128, 12, 12]."""
         x, maps = self._pixels(image) * 2 - 1, []
         with torch.inference_mode():
             for layer in (*self.net.stem, self.net.body):

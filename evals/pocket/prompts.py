@@ -25,7 +25,7 @@ from pleinair.app.settings import Settings, assignments
 from pleinair.evals.cases import Case
 from pleinair.evals.metrics import wilson_interval
 from pleinair.evals.pocket.language import SHIPPED, Row, meant
-from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle
+from pleinair.evals.pocket.oracle import Oracle
 from pleinair.evals.pocket.scene_judge import Verdicts, judge, judgeable, true_render
 from pleinair.evals.pocket.settings import pocket_settings
 from pleinair.evals.pocket.sheet import library_settings
@@ -105,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--renders", action="store_true", help="judge true renders: the judge's own errors")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting")
     options = parser.parse_args(arguments)
-    oracle = Oracle(CATALOGUE_WEIGHTS)
+    oracle = Oracle()
     with TemporaryDirectory() as folder:
         drawer = cache(partial(_drawer, options, Path(folder)))
         for path in options.files:

@@ -22,7 +22,7 @@ from pleinair.app.settings import assignments
 from pleinair.evals.cases import Case, Tier, cluster, make_case
 from pleinair.evals.metrics import estimate
 from pleinair.evals.pocket.marks import LEAST_RIGHT, MarkProbes
-from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle
+from pleinair.evals.pocket.oracle import Oracle
 from pleinair.evals.run import invoke, pocket_context, show_progress
 from pleinair.graphs import pleinair
 from pleinair.tools.images.crops import cut
@@ -138,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if "library" not in settings:
             settings = library_settings(Path(folder)) | settings
         context = pocket_context(Path(folder), settings)
-        for item in _draw(cases, context, MarkProbes(Oracle(CATALOGUE_WEIGHTS)) if options.marks else None):
+        for item in _draw(cases, context, MarkProbes(Oracle()) if options.marks else None):
             drawn.append(item)
             show_progress(f"{len(drawn)}/{len(cases)} {item.case.prompt}")
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from platformdirs import user_cache_path
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, OracleNet
+from pleinair.evals.pocket.oracle import WEIGHTS, OracleNet
 from pleinair.tools.pocket.catalogue.sampling import draw_scene
 from pleinair.tools.pocket.catalogue.scenes import SIZE
 from pleinair.tools.pocket.catalogue.species import SPECIES
@@ -82,7 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=MINUTES, help="earlier runs included (%(default)g)")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in --work")
-    parser.add_argument("--path", type=Path, default=CATALOGUE_WEIGHTS, help="of the weights (%(default)s)")
+    parser.add_argument("--path", type=Path, default=WEIGHTS, help="of the weights (%(default)s)")
     parser.add_argument("--work", type=Path, help="folder of the checkpoint; default: the cache")
     options = parser.parse_args()
     torch.set_num_threads(1)

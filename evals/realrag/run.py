@@ -63,7 +63,7 @@ def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def measure(options: argparse.Namespace, overrides: Mapping[str, Any] | None = None) -> Figures:
     """Run every seed with the pocket profile, some settings changed, and compute the figures."""
-    from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle
+    from pleinair.evals.pocket.oracle import Oracle
     from pleinair.evals.realrag import bench as steps
     from pleinair.evals.run import pocket_context
     from pleinair.tools.registry import resolve
@@ -76,7 +76,7 @@ def measure(options: argparse.Namespace, overrides: Mapping[str, Any] | None = N
         look_alikes=options.look_alikes,
         context=pocket_context(options.work, overrides),
         encoder=resolve("encoder", "open_clip")(**steps.ENCODER),
-        oracle=Oracle(CATALOGUE_WEIGHTS),
+        oracle=Oracle(),
     )
     retrieved: list[Record] = []
     generated: list[Record] = []

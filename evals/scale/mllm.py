@@ -87,10 +87,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run both flows on every prompt, and print what each right image took."""
-    from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle  # imports torch
+    from pleinair.evals.pocket.oracle import Oracle  # imports torch
 
     cases = make_cases(options.prompts, options.seed, ("rare", "two"))
-    oracle = Oracle(CATALOGUE_WEIGHTS)
+    oracle = Oracle()
     results: dict[str, list[_Run]] = {name: [] for name in FLOWS}
     with tempfile.TemporaryDirectory() as folder:
         context = pocket_context(Path(folder))

@@ -7,12 +7,10 @@ import pytest
 
 from pleinair.evals.__main__ import main
 from pleinair.evals.cases import TIERS
-from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS
 from pleinair.evals.run import GRAPHS
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not CATALOGUE_WEIGHTS.is_file(), reason="this checkout has no trained oracle"),
 ]
 
 

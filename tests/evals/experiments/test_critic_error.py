@@ -8,10 +8,7 @@ import pytest
 
 from pleinair.evals.cases import make_case
 from pleinair.evals.experiments.critic_error import main, missed_bars, summarise
-from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS
 from pleinair.tools.pocket.catalogue.library import write_library
-
-needs_oracle = pytest.mark.skipif(not CATALOGUE_WEIGHTS.is_file(), reason="the oracle is not trained yet")
 
 
 def test_figures() -> None:
@@ -48,7 +45,6 @@ def test_bars() -> None:
     assert len(missed_bars({"0.1": {"known": row((0, 500), 0), "rare": rare}})) == 2
 
 
-@needs_oracle
 def test_a_run_continues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_library(tmp_path / "library", size=100)
     words = ["--errors", "1", "--rare", "0", "--work", str(tmp_path / "work")]

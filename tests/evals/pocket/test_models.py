@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pleinair.evals.pocket.models import MODELS, ORACLE, card_of, main
-from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS
+from pleinair.evals.pocket.oracle import WEIGHTS
 from pleinair.tools.pocket.catalogue.sampling import fingerprint
 from pleinair.tools.pocket.training.__main__ import OUT
 from pleinair.tools.pocket.training.card import HEADING, figures_section, replace_figures
@@ -24,7 +24,7 @@ def test_a_model_card_was_measured_in_this_world(card: Path) -> None:
 
 def test_the_card_of_the_oracle_is_beside_its_weights() -> None:
     assert card_of("oracle", Path("weights")) == ORACLE
-    assert ORACLE.parent == CATALOGUE_WEIGHTS.parent
+    assert ORACLE.parent == WEIGHTS.parent
 
 
 def test_new_figures_leave_the_description_of_the_training(tmp_path: Path) -> None:
@@ -57,7 +57,6 @@ def test_the_measures_are_printed_and_written_into_the_card(
     assert f"--model {model} --each {each}`" in card
 
 
-@pytest.mark.skipif(not CATALOGUE_WEIGHTS.exists(), reason="no trained oracle of the catalogue world")
 @pytest.mark.parametrize(
     ("model", "measures"),
     [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, WEIGHTS, Oracle, findings
+from pleinair.evals.pocket.oracle import WEIGHTS, Oracle, findings
 from pleinair.tools.pocket.catalogue.backgrounds import BACKGROUNDS, paint_background
 from pleinair.tools.pocket.catalogue.sampling import impostor
 from pleinair.tools.pocket.catalogue.scenes import Subject, boxes, place_scene, render
@@ -14,12 +14,10 @@ from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES, Species
 from pleinair.tools.pocket.training.cases import held_out_rng
 from pleinair.tools.types import BadInput
 
-trained = pytest.mark.skipif(not CATALOGUE_WEIGHTS.exists(), reason="no trained oracle")
-
 
 @pytest.fixture(scope="module")
 def oracle() -> Oracle:
-    return Oracle(CATALOGUE_WEIGHTS)
+    return Oracle()
 
 
 def draw(index: int, *species: Species, relation: str = "beside") -> Image.Image:
@@ -32,20 +30,17 @@ def names_in(oracle: Oracle, image: Image.Image) -> list[str]:
     return sorted(finding.name for finding in oracle.species(image))
 
 
-@trained
 def test_single_subjects(oracle: Oracle) -> None:
     right = [names_in(oracle, draw(40_000 + i, s)) == [s.name] for i, s in enumerate(SPECIES)]
     assert np.mean(right) >= 0.9
 
 
-@trained
 def test_two_subjects(oracle: Oracle) -> None:
     pairs = [held_out_rng(index).sample(SPECIES, 2) for index in range(60)]
     right = [names_in(oracle, draw(i, *pair)) == sorted(s.name for s in pair) for i, pair in enumerate(pairs)]
     assert np.mean(right) >= 0.8
 
 
-@trained
 def test_boxes_enclose_the_subjects(oracle: Oracle) -> None:
     pair = [BY_NAME["hoopoe"], BY_NAME["taxi"]]
     scene = place_scene(held_out_rng(7), [Subject(species) for species in pair], ["left of"])
@@ -54,7 +49,6 @@ def test_boxes_enclose_the_subjects(oracle: Oracle) -> None:
         assert np.abs(np.subtract(actual[figure.species.name], true)).max() < 0.15
 
 
-@trained
 def test_a_look_alike_is_less_often_the_species(oracle: Oracle) -> None:
     hoopoe = BY_NAME["hoopoe"]
     alike = [draw(index, impostor(held_out_rng(index), hoopoe)) for index in range(20)]
@@ -66,25 +60,21 @@ def test_a_look_alike_is_less_often_the_species(oracle: Oracle) -> None:
     assert share < expected
 
 
-@trained
 def test_a_background_shows_nothing(oracle: Oracle) -> None:
     images = [paint_background(name, "day", "clear", 0, 96) for name in BACKGROUNDS]
     assert np.mean([oracle.species(image) == [] for image in images]) > 0.8
 
 
-@trained
 def test_shows_answers_for_every_name(oracle: Oracle) -> None:
     image = draw(8, BY_NAME["hoopoe"]).resize((192, 192))
     assert oracle.shows(image, ["taxi", "hoopoe"]) == {"taxi": False, "hoopoe": True}
 
 
-@trained
 def test_an_unknown_name_is_refused(oracle: Oracle) -> None:
     with pytest.raises(BadInput, match="no species 'zebra'"):
         oracle.shows(Image.new("RGB", (96, 96)), ["zebra"])
 
 
-@trained
 def test_its_classes_are_all_species(oracle: Oracle) -> None:
     assert oracle.names == [s.name for s in SPECIES]
 

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, STRANGER, Finding, Oracle
+from pleinair.evals.pocket.oracle import STRANGER, Finding, Oracle
 from pleinair.evals.pocket.prompts import judge_rows, main, refusal, report_inside
 from pleinair.evals.pocket.scene_judge import Verdicts, judge, judgeable, true_render
 from pleinair.evals.pocket.settings import pocket_settings
 from pleinair.tools.pocket.catalogue.language import read
 
-needs_oracle = pytest.mark.skipif(not CATALOGUE_WEIGHTS.is_file(), reason="the oracle is not trained yet")
 TABLES = Path(__file__).parents[3] / "evals" / "data" / "prompts"
 LEFT, RIGHT = (0.05, 0.3, 0.45, 0.8), (0.55, 0.3, 0.95, 0.8)
 MIDDLE = (0.15, 0.15, 0.85, 0.85)
@@ -77,9 +76,8 @@ def test_colours_of_kinds_by_day() -> None:
     assert "colour of red car" not in judged("a red car at night", (STRANGER, MIDDLE))
 
 
-@needs_oracle
 def test_without_an_image_all_that_can_be_judged_is_wrong() -> None:
-    oracle, subject = Oracle(CATALOGUE_WEIGHTS), {"name": "puffin", "count": 1, "size": "", "colour": ""}
+    oracle, subject = Oracle(), {"name": "puffin", "count": 1, "size": "", "colour": ""}
     row = {"prompt": "a puffin", "subjects": [subject], "relation": "", "background": "beach"}
     row |= {"light": "", "weather": ""}
     (verdicts,) = judge_rows([row], lambda _, seed: None, oracle)
@@ -100,7 +98,6 @@ def test_refusals() -> None:
     assert refusal(settings, {"prompt": "a hoopoe"}) == ""
 
 
-@needs_oracle
 def test_command(capsys: pytest.CaptureFixture[str]) -> None:
     words = [str(TABLES / "first.jsonl"), str(TABLES / "first_outside.jsonl"), "--first", "3"]
     main([*words, "--renders"])

@@ -9,13 +9,11 @@ from PIL import Image
 
 from pleinair.evals.cases import make_case
 from pleinair.evals.pocket.marks import MarkProbes, twin
-from pleinair.evals.pocket.oracle import CATALOGUE_WEIGHTS, Oracle
+from pleinair.evals.pocket.oracle import Oracle
 from pleinair.evals.pocket.sheet import Drawn, describe_marks, main, pages, shares_of_marks
 from pleinair.tools.pocket.catalogue.library import write_library
 from pleinair.tools.pocket.catalogue.scenes import Subject, place_scene, render
 from pleinair.tools.pocket.catalogue.species import BY_NAME
-
-needs_oracle = pytest.mark.skipif(not CATALOGUE_WEIGHTS.is_file(), reason="the oracle is not trained yet")
 
 
 def drawn(number: int, draft: dict[str, bool | None], result: dict[str, bool | None]) -> Drawn:
@@ -23,9 +21,8 @@ def drawn(number: int, draft: dict[str, bool | None], result: dict[str, bool | N
     return Drawn(make_case("rare", number, 1), panels[0], (panels[1],), panels[2], draft, result)
 
 
-@needs_oracle
 def test_marks_of_renders() -> None:
-    probes, species = MarkProbes(Oracle(CATALOGUE_WEIGHTS), samples=40, held_out=20), BY_NAME["kingfisher"]
+    probes, species = MarkProbes(Oracle(), samples=40, held_out=20), BY_NAME["kingfisher"]
     assert set(species.marks) == {"bill", "wings", "face"}
     for number in range(3):
         scene = place_scene(random.Random(number), [Subject(species)])
@@ -35,9 +32,8 @@ def test_marks_of_renders() -> None:
         assert probes.marks(render(short), species)["bill"] is False
 
 
-@needs_oracle
 def test_a_mark_that_no_probe_can_tell() -> None:
-    probes = MarkProbes(Oracle(CATALOGUE_WEIGHTS), samples=4, held_out=20)  # too few to learn from
+    probes = MarkProbes(Oracle(), samples=4, held_out=20)  # too few to learn from
     assert None in probes.marks(Image.new("RGB", (96, 96)), BY_NAME["scarlet ibis"]).values()
 
 
@@ -64,7 +60,6 @@ def test_pages() -> None:
     assert second.getpixel((90, 120)) == (255, 0, 0) and second.getpixel((90, 400)) == (255, 255, 255)
 
 
-@needs_oracle
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_library(tmp_path / "library", size=60, tiers=("rare", "novel"))
     words = ["--cases", "1", "--out", str(tmp_path / "sheet.png")]
