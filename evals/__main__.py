@@ -14,7 +14,15 @@ from pleinair.evals.cases import make_cases
 from pleinair.evals.driving import command as driving
 from pleinair.evals.experiments import attribution, first_event, heap, overhead, server_lists, serving
 from pleinair.evals.papers import run as papers
-from pleinair.evals.report import plain, plot, plot_examples, summarise, write_markdown, write_report
+from pleinair.evals.report import (
+    judge_rendered,
+    plain,
+    plot,
+    plot_examples,
+    summarise,
+    write_markdown,
+    write_report,
+)
 from pleinair.evals.reproduce import command as reproduce
 from pleinair.evals.run import GRAPHS, Result, load_graphs, pocket_context, run_cases, show_progress, warm_up
 from pleinair.evals.scale import command as scale
@@ -62,10 +70,10 @@ def _run_pocket(options: argparse.Namespace) -> None:
     cases = make_cases(options.prompts, options.seed)
     from pleinair.evals.pocket.oracle import Oracle  # imports torch
 
-    results: list[Result] = []
+    results, judge = list[Result](), Oracle()
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        context, graphs, judge = pocket_context(Path(folder)), load_graphs(), Oracle()
+        context, graphs = pocket_context(Path(folder)), load_graphs()
         warm_up(graphs, context)
         for result in run_cases(cases, graphs, context, judge):
             results.append(result)
@@ -78,6 +86,7 @@ def _run_pocket(options: argparse.Namespace) -> None:
     (options.out / "results.jsonl").write_text(lines, encoding="utf-8")
     command = f"python -m pleinair.evals pocket --prompts {options.prompts} --seed {options.seed}"
     figures = summarise(results, prompts=options.prompts, seed=options.seed, command=command)
+    figures["rendered"] = judge_rendered(cases, judge, options.seed)
     page, page_path = write_markdown(figures), options.out / "report.md"
     write_report(figures, page, options.json, page_path)
     print(file=sys.stderr)

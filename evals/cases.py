@@ -11,8 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from PIL.Image import Image
+
+from pleinair.tools.pocket.catalogue.language import read
 from pleinair.tools.pocket.catalogue.prompts import Mention, Request, write_prompt
 from pleinair.tools.pocket.catalogue.sampling import draw_scene
+from pleinair.tools.pocket.catalogue.scenes import Subject, place_scene, render
 from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES
 from pleinair.tools.types import BadInput
 
@@ -71,6 +75,20 @@ def _choose_species(rng: random.Random, tier: Tier, number: int) -> list[str]:
     known = number % SUBJECTS[tier]
     chosen = rng.sample(species_of("rare"), SUBJECTS[tier] - known) + rng.sample(species_of("known"), known)
     return rng.sample(chosen, len(chosen))
+
+
+def render_case(case: Case) -> Image:
+    """Return the image that the world's own renderer draws of a case, always the same one."""
+    request = read(case.prompt).request
+    scene = place_scene(
+        random.Random(case.seed),
+        [Subject(BY_NAME[mention.name], mention.count, mention.size) for mention in request.mentions],
+        request.relations,
+        background=request.background,
+        light=request.light or "day",
+        weather=request.weather or "clear",
+    )
+    return render(scene)
 
 
 def cluster(case: Case) -> str:

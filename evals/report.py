@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from pleinair.app.runs.results import installed
-from pleinair.evals.cases import TIERS, cluster
+from pleinair.evals.cases import TIERS, Case, cluster, render_case
 from pleinair.evals.metrics import calibration, calibration_error, estimate, interval_of_share, mean, ratio
-from pleinair.evals.run import GRAPHS, Judgement, Result
+from pleinair.evals.run import GRAPHS, Judge, Judgement, Result
 from pleinair.tools.storage.artifacts import ArtifactStore
 
 if TYPE_CHECKING:
@@ -71,6 +71,20 @@ def summarise(results: Sequence[Result], *, prompts: int, seed: int, command: st
         "command": command,
         "versions": versions(),
     }
+
+
+def judge_rendered(cases: Sequence[Case], judge: Judge, seed: int) -> Figures:
+    """Compute by tier the share that is right of the images that the world's own renderer draws of the cases.
+
+    It is what a perfect generator would reach by this judge.
+    """
+    figures: Figures = {}
+    for tier in TIERS:
+        chosen = [case for case in cases if case.tier == tier]
+        hits = [float(all(judge.shows(render_case(case), case.species).values())) for case in chosen]
+        score = estimate(hits, 0, 1, seed=seed, name="accuracy", groups=list(map(cluster, chosen)))
+        figures[tier] = {"renderer": score}
+    return figures
 
 
 def plain(result: Result) -> Figures:
@@ -148,6 +162,9 @@ def accuracies(figures: Figures) -> Iterator[str]:
 
 
 def _tables(figures: Figures) -> Iterator[str]:
+    if "rendered" in figures:
+        yield "\n## Right images by the world's own renderer, as a perfect generator would have them\n"
+        yield from table(share_rows("tier", figures["rendered"], "accuracy", "species"))
     yield "\n## Gain on the same cases\n"
     yield from table(share_rows("tier", figures["gains"], "gain", "species"))
     yield "\n## Cost of a run\n"

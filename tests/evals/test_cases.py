@@ -1,6 +1,9 @@
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
-from pleinair.evals.cases import TIERS, Case, Tier, cluster, make_cases
+from pleinair.evals.cases import TIERS, Case, Tier, cluster, make_cases, render_case
 from pleinair.tools.pocket.catalogue.language import read
 from pleinair.tools.pocket.catalogue.species import BY_NAME
 from pleinair.tools.types import BadInput
@@ -63,6 +66,18 @@ def test_hard_prompts_have_a_rare_or_novel_species_with_a_count_a_size_or_a_rela
     for case in HARD:
         mention, *others = read(case.prompt).request.mentions
         assert others or mention.count > 1 or mention.size
+
+
+def test_a_case_is_rendered_with_its_place_light_and_counts() -> None:
+    case = Case("hard-0", "hard", "three puffins on a beach at night", ("puffin",), 1)
+    image = np.asarray(render_case(case), dtype=float)
+    assert (image == np.asarray(render_case(case))).all()
+    for other in (
+        "a puffin on a beach at night",
+        "three puffins on a beach",
+        "three puffins in a city at night",
+    ):
+        assert np.abs(image - np.asarray(render_case(replace(case, prompt=other)))).mean() > 2
 
 
 def test_a_case_is_grouped_by_its_first_species_that_is_not_known() -> None:

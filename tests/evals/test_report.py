@@ -1,5 +1,6 @@
 import json
 import random
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,16 @@ from PIL import Image
 
 from pleinair.evals.cases import TIERS, make_cases
 from pleinair.evals.metrics import interval
-from pleinair.evals.report import accuracies, percent, plain, plot, plot_examples, summarise, write_markdown
+from pleinair.evals.report import (
+    accuracies,
+    judge_rendered,
+    percent,
+    plain,
+    plot,
+    plot_examples,
+    summarise,
+    write_markdown,
+)
 from pleinair.evals.run import GRAPHS, Judgement, Result
 from pleinair.tools.images.reading import read_picture
 from pleinair.tools.storage.artifacts import ArtifactStore
@@ -106,6 +116,25 @@ def test_page_shows_every_accuracy_with_its_interval() -> None:
 def test_figures_of_fewer_tiers_still_have_their_table() -> None:
     older = {name: figure for name, figure in FIGURES.items() if name != "three"}
     assert [line.split(" | ")[0] for line in accuracies(older)][3:] == ["| rare", "| known", "| two"]
+
+
+class LongNames:
+    """Judge that finds species of long names only."""
+
+    def shows(self, image: Image.Image, names: Sequence[str]) -> dict[str, bool]:
+        assert image.size == (96, 96)
+        return {name: len(name) > 5 for name in names}
+
+
+def test_the_renderers_images_of_all_cases_are_judged() -> None:
+    rendered = judge_rendered(CASES, LongNames(), 4)
+    for tier in TIERS:
+        score = rendered[tier]["renderer"]
+        right = [all(len(name) > 5 for name in case.species) for case in CASES if case.tier == tier]
+        assert (score["n"], score["accuracy"]) == (20, sum(right) / 20)
+    page = write_markdown(FIGURES | {"rendered": rendered})
+    assert "renderer, as a perfect" in page and "| tier | renderer | n | species |" in page
+    assert "renderer" not in PAGE
 
 
 def test_no_judgements_make_dashes_not_errors() -> None:
