@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from pleinair.evals.metrics import calibration_error
-from pleinair.evals.pocket.generator import measure_generator
+from pleinair.evals.pocket.generator import measure_generator, share_text
 from pleinair.evals.pocket.oracle import Oracle
 from pleinair.tools.pocket.catalogue.captions import describe
 from pleinair.tools.pocket.catalogue.library import shown_species, write_library, write_novel
@@ -55,7 +55,7 @@ def _encoder(folder: Path, size: int) -> Measured:
     for tier, query in (("known", "name"), ("rare", "name"), ("novel", "description")):
         right = [s.name in shown[i] for s, i in zip(SPECIES, best, strict=True) if s.tier == tier]
         bar = "-" if tier == "novel" else ">= .95"
-        figures[f"R@1, {tier}, {query} → image"] = (f"{np.mean(right):.3f} of {len(right)}", bar)
+        figures[f"R@1, {tier}, {query} → image"] = (share_text(sum(right), len(right)), bar)
     return figures, f"One query a species, in the library of {len(images):,} images, novel ones included"
 
 
@@ -111,10 +111,10 @@ def _oracle(folder: Path, each: int) -> Measured:
     oracle, figures = Oracle(), {}
     for strength, state in ((0.0, "clean"), (1.0, "degraded")):
         for subjects, scene in ((1, "one subject"), (2, "two subjects"), (3, "three subjects")):
-            share = np.mean([_is_right(oracle, index, subjects, strength) for index in range(each)])
+            right = sum(_is_right(oracle, index, subjects, strength) for index in range(each))
             bar = ">= .99" if (state, subjects) == ("clean", 1) else "-"
-            figures[f"right species, {scene}, {state} images"] = (f"{share:.3f}", bar)
-    return figures, f"{each} images each"
+            figures[f"right species, {scene}, {state} images"] = (share_text(right, each), bar)
+    return figures, f"{each} images each, with exact 95 % intervals"
 
 
 def _is_right(oracle: Oracle, index: int, subjects: int, strength: float) -> bool:
