@@ -53,10 +53,15 @@ def pairs_by_caption(items: Iterable[Item]) -> list[Pair]:
 
 
 def pairs_by_name(items: Iterable[Item], names: Sequence[str]) -> list[Pair]:
-    """Use the name in an image's caption as its class; captions with none or with several are dropped."""
-    words = {name: re.compile(rf"(?<!\w){re.escape(name)}(?!\w)", re.IGNORECASE) for name in names}
-    matches = ((item.id, [name for name in names if words[name].search(item.caption)]) for item in items)
-    return [_of_class(id, match[0]) for id, match in matches if len(match) == 1]
+    """Use the name in an image's caption as its class; captions with none or with several are dropped.
+
+    A name within a longer one, such as "orange" in "blood orange", does not count.
+    """
+    written = {name.casefold(): name for name in names}
+    longest_first = sorted(filter(None, written), key=len, reverse=True)
+    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'})(?!\w)")
+    matches = ((item.id, set(pattern.findall(item.caption.casefold()))) for item in items)
+    return [_of_class(id, written[match.pop()]) for id, match in matches if len(match) == 1]
 
 
 def pairs_by_folder(items: Iterable[Item], names: Mapping[str, str] | None = None) -> list[Pair]:

@@ -47,6 +47,16 @@ def test_a_folder_is_a_class() -> None:
 def test_one_name_in_a_caption_is_a_class() -> None:
     items = [item("1", "the Wren."), item("2", "a wrench"), item("3", "a wren, a cod"), item("4")]
     assert pairs_by_name(items, ["wren", "cod"]) == [Pair("1", "A photo of a wren", "wren")]
+    assert pairs_by_name(items, []) == []
+
+
+def test_a_name_within_a_longer_one_does_not_count() -> None:
+    items = [item("1", "a Blood Orange"), item("2", "an orange"), item("3", "a blood orange by an orange")]
+    names = ["orange", "blood orange"]
+    assert [(pair.id, pair.label) for pair in pairs_by_name(items, names)] == [
+        ("1", "blood orange"),
+        ("2", "orange"),
+    ]
 
 
 @pytest.mark.parametrize("folder", CODES)
