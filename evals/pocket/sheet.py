@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,7 +28,7 @@ from pleinair.graphs import pleinair
 from pleinair.tools.images.crops import cut
 from pleinair.tools.pocket.catalogue.library import write_library, write_novel
 from pleinair.tools.pocket.catalogue.scenes import SIZE
-from pleinair.tools.pocket.catalogue.species import BY_NAME
+from pleinair.tools.pocket.catalogue.species import BY_NAME, Species
 from pleinair.tools.retrieval.compose import PAPERS
 from pleinair.tools.types import ModelFault
 
@@ -43,7 +43,7 @@ Marks = Mapping[str, bool | None]
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """Images of a case, and which marks of its species draft and result show."""
+    """Images of a case, and which marks of its species draft, result and the last case's result show."""
 
     case: Case
     draft: Image.Image
@@ -51,10 +51,12 @@ class Drawn:
     result: Image.Image
     draft_marks: Marks = field(default_factory=dict)
     result_marks: Marks = field(default_factory=dict)
+    chance_marks: Marks = field(default_factory=dict)
 
 
 def _draw(cases: Sequence[Case], context: Context, probes: MarkProbes | None = None) -> Iterator[Drawn]:
     """Run the loop on cases of one species each; a case without an image is left out."""
+    last: tuple[Species, Image.Image] | None = None
     for case in cases:
         output = invoke(case, pleinair.graph, context, failures=ModelFault)
         best = output.outcome.best if output.outcome else None
@@ -63,15 +65,33 @@ def _draw(cases: Sequence[Case], context: Context, probes: MarkProbes | None = N
         draft, result = (context.store.open(item.picture) for item in (output.attempts[0], best))
         references = [cut(context.store.open(item.picture), item.crop) for item in best.request.references]
         species = BY_NAME[case.species[0]]
-        marks = [probes.marks(image, species) if probes else {} for image in (draft, result)]
-        yield Drawn(case, draft, tuple(references), result, *marks)
+        drawn = Drawn(case, draft, tuple(references), result)
+        if probes:
+            drawn = replace(
+                drawn,
+                draft_marks=probes.marks(draft, species),
+                result_marks=probes.marks(result, species),
+                chance_marks=_by_chance(probes, last, species),
+            )
+        yield drawn
+        last = (species, result)
+
+
+def _by_chance(probes: MarkProbes, last: tuple[Species, Image.Image] | None, species: Species) -> Marks:
+    """Return which marks the probes find in the result of another species, of those that it lacks."""
+    if last is None:
+        return {}
+    other, image = last
+    marks = probes.marks(image, species)
+    return {mark: shown for mark, shown in marks.items() if other.looks.get(mark) != species.looks[mark]}
 
 
 def pages(drawn: Sequence[Drawn]) -> Iterator[Image.Image]:
-    """Draw the cases, `COLUMNS` × `ROWS` on a page."""
+    """Draw the cases, up to `COLUMNS` × `ROWS` on a page."""
     size = COLUMNS * ROWS
     for start in range(0, len(drawn), size):
-        page = Image.new("RGB", (COLUMNS * PANELS * SIDE, ROWS * (SIDE + LABEL)), "white")
+        rows = -(-len(drawn[start : start + size]) // COLUMNS)
+        page = Image.new("RGB", (COLUMNS * PANELS * SIDE, rows * (SIDE + LABEL)), "white")
         for number, item in enumerate(drawn[start : start + size]):
             row, column = divmod(number, COLUMNS)
             page.paste(_block(item), (column * PANELS * SIDE, row * (SIDE + LABEL)))
@@ -98,11 +118,15 @@ def describe_marks(marks: Marks) -> str:
 
 
 def shares_of_marks(drawn: Sequence[Drawn]) -> dict[str, dict[str, Any]]:
-    """Return the share of the marks that draft and result show, with its 95 % interval over species."""
+    """Return the share of the marks that draft and result show, with its 95 % interval over species.
+
+    That of the last case's result, an image of a species without the marks, is what probes find by chance.
+    """
     shares = {}
     for name, marks in (
         ("draft", [item.draft_marks for item in drawn]),
         ("result", [item.result_marks for item in drawn]),
+        ("last case's result", [item.chance_marks for item in drawn]),
     ):
         pairs = [
             (float(shown), cluster(item.case))
@@ -153,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _print_shares(drawn: Sequence[Drawn]) -> None:
     """Print the share of marks that came across, and how many no probe can tell."""
     for name, share in shares_of_marks(drawn).items():
-        mean, (low, high) = share["mean"], share["ci"]
+        mean, (low, high) = share["mean"] or 0.0, share["ci"] or (0.0, 1.0)
         species = f"{share['n']} marks, {share['groups']} species"
         print(f"marks of the {name}: {mean:.1%} (95 % {low:.1%} to {high:.1%}; {species})")
     unclear = sum(shown is None for item in drawn for shown in item.result_marks.values())
