@@ -27,7 +27,6 @@ from pleinair.agent.repairs.leaks import LeakOptions
 from pleinair.app.cluster import ClusterOptions
 from pleinair.app.models.pins import pinned_layer
 from pleinair.app.paths import Paths, places
-from pleinair.app.pocket import with_world
 from pleinair.app.toml.trees import (
     MAX_KEY,
     Tree,
@@ -47,6 +46,7 @@ from pleinair.tools.crossmodal import CrossmodalOptions
 from pleinair.tools.imagerag import ImageRAGOptions
 from pleinair.tools.images.crops import CropOptions
 from pleinair.tools.images.limits import MAX_PIXELS
+from pleinair.tools.pocket.worlds import with_world
 from pleinair.tools.realrag import RealRAGOptions
 from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.retrieval.licenses import Licenses

@@ -23,7 +23,6 @@ from pleinair.app.engines import (
 from pleinair.app.libraries import index_exists, index_folder, open_library, require_library
 from pleinair.app.parts import declared, has_own_retriever
 from pleinair.app.paths import Paths
-from pleinair.app.pocket import with_world
 from pleinair.app.runs.edits import has_input, require_edits, require_image_file
 from pleinair.app.runs.notes import Note
 from pleinair.app.runs.prices import require_prices
@@ -31,6 +30,7 @@ from pleinair.app.settings import POCKET, BackendChoice, Settings, home_of, rena
 from pleinair.tools import registry
 from pleinair.tools.arguments import complaint
 from pleinair.tools.model_files.hub import NotDownloaded
+from pleinair.tools.pocket.worlds import with_world
 from pleinair.tools.prompt_options import PromptOption
 from pleinair.tools.realrag import (
     Training,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pleinair.tools.pocket.language import Language
+from pleinair.tools.pocket.threads import PREFIX
 
 World = Literal["catalogue", "invented"]
 DEFAULT: World = "invented"
+CHAT = "pocket"  # the backend of the pocket chat model
+_LOCAL = "local-dir:"
 
 
 def language_of(world: World) -> Language:
@@ -41,3 +45,23 @@ def cached_library(world: World, cache: Path) -> Path:
     from pleinair.tools.pocket.invented import library as invented
 
     return invented.cached_library(cache)
+
+
+def of_models(generator: Mapping[str, Any], encoder: Mapping[str, Any], mllm: Mapping[str, Any]) -> World:
+    """Return the world of tables of settings: of the generator, else the encoder, else the chat model."""
+    models = (str(generator.get("folder", "")), str(encoder.get("model", "")).removeprefix(_LOCAL))
+    named = (world_of(model) for model in models if model.startswith(PREFIX))
+    world: World = next(named, mllm.get("world", DEFAULT))
+    return world
+
+
+def with_world(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a tree of settings in which a pocket chat model without a world has that of the other models.
+
+    Runs of before there were two worlds do not name theirs.
+    """
+    tables = (tree.get(table) for table in ("generator", "encoder", "mllm"))
+    generator, encoder, mllm = (table if isinstance(table, Mapping) else {} for table in tables)
+    if mllm.get("backend") != CHAT or "world" in mllm:
+        return tree
+    return {**tree, "mllm": {**mllm, "world": of_models(generator, encoder, mllm)}}
