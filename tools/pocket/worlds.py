@@ -48,10 +48,12 @@ def cached_library(world: World, cache: Path) -> Path:
 
 
 def of_models(generator: Mapping[str, Any], encoder: Mapping[str, Any], mllm: Mapping[str, Any]) -> World:
-    """Return the world of tables of settings: of the generator, else the encoder, else the chat model."""
-    models = (str(generator.get("folder", "")), str(encoder.get("model", "")).removeprefix(_LOCAL))
-    named = (world_of(model) for model in models if model.startswith(PREFIX))
-    world: World = next(named, mllm.get("world", DEFAULT))
+    """Return the world of tables of settings: the generator's, else that of the chat model or the encoder."""
+    folder, model = (str(table.get(key, "")) for table, key in ((generator, "folder"), (encoder, "model")))
+    if folder.startswith(PREFIX):
+        return world_of(folder)
+    name = model.removeprefix(_LOCAL)
+    world: World = mllm.get("world", world_of(name) if name.startswith(PREFIX) else DEFAULT)
     return world
 
 
