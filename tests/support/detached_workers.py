@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
+from support.processes import kill_all
 
 from pleinair.app.api import home
 
@@ -31,6 +32,4 @@ def detached_workers_ended() -> Iterator[None]:
     try:
         yield
     finally:
-        for process in detached_workers():
-            process.kill()
-            process.wait(SOON)
+        kill_all(detached_workers(), SOON)

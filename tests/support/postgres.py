@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Self
 
 import psutil
+from support.processes import kill_all
 from support.servers import free_port
 
 WAIT = 120.0  # seconds until a server counts as one that does not start
@@ -92,10 +93,8 @@ class PostgresServer:
             return
         backends = self._backends()
         self._process.kill()
-        for process in backends:
-            process.kill()
+        kill_all(backends, WAIT)
         self._process.wait()
-        psutil.wait_procs(backends, WAIT)
         self._process = None
 
     def restart(self) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import psutil
+from support.processes import kill_all
 
 ENVIRONMENT = {  # of the nodes, and of every process that connects to them
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -125,11 +126,6 @@ def _end(process: subprocess.Popen[str]) -> None:
     below = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
     process.kill()
     process.wait()
-    for child in below:
-        try:
-            child.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(below, timeout=10)
+    kill_all(below, wait=10)
     for stream in (process.stdin, process.stdout):
         cast(IO[str], stream).close()
