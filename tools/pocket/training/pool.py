@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import random
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pleinair.tools.pocket.catalogue.scenes import SIZE, Subject, boxes, place_scene, render
+from pleinair.tools.pocket.catalogue.scenes import SIZE, Scene, Subject, boxes, place_scene, render
 from pleinair.tools.pocket.catalogue.species import Species
 from pleinair.tools.pocket.training.autoencoder import Floats, PatchMap, load_patch_map
 from pleinair.tools.pocket.training.cases import draw_item, training_rng
@@ -36,10 +37,11 @@ class Shard:
     prompts: list[list[str]]
 
 
-def _reference_image(rng: Any, species: Species) -> Image.Image:
-    """Render a species alone before a random background, as a library's image."""
-    scene = place_scene(rng, [Subject(species)])
-    return render(scene)
+def reference_scene(rng: random.Random, scene: Scene, species: Species) -> Scene:
+    """Place one of a scene's species alone before a random background, facing as it does in the scene."""
+    flip = next(figure.flip for figure in scene.figures if figure.species is species)
+    alone = place_scene(rng, [Subject(species)])
+    return replace(alone, figures=tuple(replace(figure, flip=flip) for figure in alone.figures))
 
 
 def pack(latents: Floats) -> Floats:
@@ -73,8 +75,8 @@ def _render_shard(run: Run, number: int) -> None:
         targets.append(np.asarray(render(item.scene)))
         covered.append(_covered(item.scene))
         for species in item.referenced:
-            image = _reference_image(rng, species).resize((REFERENCE_SIZE,) * 2, rng.choice(FILTERS))
-            copies.append(np.asarray(image))
+            image = render(reference_scene(rng, item.scene, species))
+            copies.append(np.asarray(image.resize((REFERENCE_SIZE,) * 2, rng.choice(FILTERS))))
         prompts.append([item.prompt(rng) for _ in range(4)])
     draft = path.with_suffix(".new.npz")
     np.savez(

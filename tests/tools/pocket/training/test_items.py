@@ -28,6 +28,15 @@ def test_references_are_in_the_order_of_their_subjects() -> None:
         )
 
 
+def test_references_face_as_their_subjects() -> None:
+    for index in range(40):
+        rng = training_rng(index)
+        scene = (item := draw_item(rng, 2)).scene
+        for species in item.referenced:
+            in_scene = {figure.flip for figure in scene.figures if figure.species is species}
+            assert {figure.flip for figure in pool.reference_scene(rng, scene, species).figures} == in_scene
+
+
 def test_held_out_items_are_none_of_the_training() -> None:
     assert draw_item(held_out_rng(0), 0) != draw_item(training_rng(0), 0)
 
