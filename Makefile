@@ -13,7 +13,7 @@ SUDO ?= $(if $(filter-out 0,$(shell id -u)),sudo)
 PROMPTS ?= 280
 SEED ?= 1
 OUT ?= out
-DEMO ?= a saverel wren in the snow
+DEMO ?= a hoopoe in the snow
 DEMO_SEED ?= 1
 REPORTS ?= reports
 
@@ -66,8 +66,9 @@ check: $(STAMP) ## lint, check format and types, report sizes and wording
 	$(BIN)/mypy tests
 	$(BIN)/python -m tests.support.style_report
 
-docs: $(STAMP) ## write docs/settings.md from the code
+docs: $(STAMP) ## write docs/settings.md and docs/pocket.md from the code
 	$(BIN)/python -m tests.support.settings_page
+	$(BIN)/python -m tests.support.pocket_page
 
 bench: $(STAMP) ## measure the pocket models and write the report
 	$(BIN)/python -m pleinair.evals pocket --prompts $(PROMPTS) --seed $(SEED) \

@@ -137,7 +137,7 @@ def _fitting(machine: Machine) -> tuple[str, tuple[str, ...]]:
 
 def _missing(generator: str, server: ChatServer | None) -> tuple[str, ...]:
     """Return what is missing for images of the real world."""
-    reasons = ["the miniature models run anywhere, and know only their invented world"]
+    reasons = ["the miniature models run anywhere, and know only their miniature world"]
     if not generator:
         reasons.append("for photographs: a GPU of 4 GiB or more, or OPENAI_API_KEY for a hosted generator")
     if not server:

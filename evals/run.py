@@ -72,10 +72,10 @@ def pocket_context(folder: Path, overrides: Mapping[str, Any] | None = None) -> 
     """Build the context of the pocket profile with some settings changed; images are stored in `folder`."""
     from pleinair.app.engines import build
     from pleinair.app.paths import places
-    from pleinair.evals.pocket.settings import pocket_settings
+    from pleinair.app.settings import load
     from pleinair.tools.storage.artifacts import ArtifactStore
 
-    settings = pocket_settings(overrides)
+    settings = load("pocket", overrides)
     return build(settings, places(settings.paths.home), ArtifactStore(folder / "pictures"))
 
 

@@ -17,7 +17,7 @@ def main(*requests: str, folder: str = "out/store") -> None:
     """Generate an image for each request; the thread keeps the last image, its references and its ledger."""
     context = build(load(), home(), ArtifactStore(Path(folder)))
     graph = builder.compile(checkpointer=InMemorySaver())
-    for request in requests or ("a saverel wren in the snow", "now make it night"):
+    for request in requests or ("a hoopoe in the snow", "now make it night"):
         message = {"prompt": request, "seed": 1, "budget": {"attempts": 2}}
         values = graph.invoke(message, {"configurable": {"thread_id": "1"}}, context=context)  # type: ignore[call-overload]
         outcome = Output.model_validate(values).outcome

@@ -11,7 +11,7 @@ from pleinair.graphs.crossmodal import graph
 from pleinair.tools.storage.artifacts import ArtifactStore
 
 
-def main(prompt: str = "a saverel wren beside a velmora finch", folder: str = "out/store") -> None:
+def main(prompt: str = "a hoopoe beside a blue jay", folder: str = "out/store") -> None:
     """Generate an image and print which image of the Pareto set satisfies which sub-queries."""
     context = build(load(), home(), ArtifactStore(Path(folder)))
     values = graph.invoke({"prompt": prompt, "seed": 1}, context=context)  # type: ignore[call-overload]

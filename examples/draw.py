@@ -1,11 +1,11 @@
-"""Generate an image from Python: `python examples/draw.py "a saverel wren in the snow"`."""
+"""Generate an image from Python: `python examples/draw.py "a hoopoe in the snow"`."""
 
 import sys
 
 from pleinair.app.api import draw
 
 
-def main(prompt: str = "a saverel wren in the snow") -> None:
+def main(prompt: str = "a hoopoe in the snow") -> None:
     """Generate an image and print the ending, the references and their authors."""
     result = draw(prompt, seed=1, overrides={"budget.attempts": 2})
     print(f"{result.outcome.ending}: {result.outcome.reason}")

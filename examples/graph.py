@@ -15,7 +15,7 @@ from pleinair.graphs.imagerag import builder
 from pleinair.tools.storage.artifacts import ArtifactStore
 
 
-def main(prompt: str = "a saverel wren in the snow", folder: str = "out/store") -> None:
+def main(prompt: str = "a hoopoe in the snow", folder: str = "out/store") -> None:
     """Run ImageRAG; images are stored in `folder` by content, the state holds only their names."""
     context = build(load(), home(), ArtifactStore(Path(folder)))
     context = dataclasses.replace(context, k=2)  # any engine or option can be replaced

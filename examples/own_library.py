@@ -10,10 +10,10 @@ from pathlib import Path
 from pleinair.app.api import draw
 from pleinair.app.index import bring_up_to_date
 from pleinair.app.settings import load
-from pleinair.tools.pocket.invented.library import write_library
+from pleinair.tools.pocket.catalogue.library import write_library
 
 
-def main(folder: str = "out/images", prompt: str = "a saverel wren in the snow") -> None:
+def main(folder: str = "out/images", prompt: str = "a hoopoe in the snow") -> None:
     """Index the changed files of the folder, then generate an image."""
     if not Path(folder).exists():
         write_library(Path(folder), size=120, tiers=("rare",))

@@ -36,7 +36,7 @@ class Varied:
         return sorted(hits, key=lambda hit: -hit.score)[:k]
 
 
-def main(prompt: str = "a saverel wren in the snow", folder: str = "out/plugin") -> None:
+def main(prompt: str = "a hoopoe in the snow", folder: str = "out/plugin") -> None:
     """Install the entry point into a folder on the path, as pip does, and generate an image."""
     info = Path(folder, "varied-1.0.dist-info")
     info.mkdir(parents=True, exist_ok=True)

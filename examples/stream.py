@@ -1,4 +1,4 @@
-"""Stream the events of a graph in an event loop: `python examples/stream.py "a saverel wren in the snow"`."""
+"""Stream the events of a graph in an event loop: `python examples/stream.py "a hoopoe in the snow"`."""
 
 import asyncio
 import sys
@@ -24,7 +24,7 @@ async def follow(prompt: str) -> None:
                 print(node, ", ".join(change or ()))
 
 
-def main(prompt: str = "a saverel wren in the snow") -> None:
+def main(prompt: str = "a hoopoe in the snow") -> None:
     """Stream one run."""
     asyncio.run(follow(prompt))
 

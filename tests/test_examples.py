@@ -17,22 +17,22 @@ MODELS = ("generator", "encoder", "detector")
 TRAINED = all(list((SHIPPED / model).rglob("*.safetensors")) for model in MODELS)
 OUTPUTS = {
     "chat.py": [
-        "a saverel wren in the snow → accepted: a saverel wren in the snow, from ",
-        "now make it night → accepted: a saverel wren at night, from ",
+        "a hoopoe in the snow → accepted: a hoopoe in the snow, from ",
+        "now make it night → accepted: a hoopoe in the snow at night, from ",
     ],
     "crossmodal.py": [
-        " serves saverel wren",
-        "saverel wren was generated from ",
-        "velmora finch was generated from ",
+        " serves hoopoe",
+        "hoopoe was generated from ",
+        "blue jay was generated from ",
     ],
-    "draw.py": ["accepted: |stopped: ", "-a-saverel-wren-in-the-snow.png"],
+    "draw.py": ["accepted: |stopped: ", "-a-hoopoe-in-the-snow.png"],
     "graph.py": ["attempt 0: ", "unchecked: ", " checkpoints"],
     "own_library.py": ["120 images of ", "accepted: |stopped: "],
     "reader.py": [
         "IMG_0001.png: a wren, by Ada, from the reader contact_sheet",
         "contact.txt, line 2: no image `lost.png`.",
     ],
-    "retriever.py": ["seed 1: saverel wren from ", "seed 2: saverel wren from "],
+    "retriever.py": ["seed 1: hoopoe from ", "seed 2: hoopoe from "],
     "stream.py": ["'step': 'generate', 'done': 1, 'total': 8", "draft attempts, usage", "finish outcome"],
 }
 

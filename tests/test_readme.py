@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from support.command_help import lacking
 from support.source_tree import LAYERS, ROOT
-from support.species import species_named
 
 from pleinair.evals.report import accuracies
-from pleinair.tools.pocket.invented.prompts import parse_prompt
+from pleinair.tools.pocket.catalogue.language import read
+from pleinair.tools.pocket.catalogue.species import BY_NAME
 
 PAGES = (
     "README.md",
@@ -82,7 +82,7 @@ def test_help_of_make_lists_every_target() -> None:
 
 def test_demo_draws_what_the_generator_has_never_seen() -> None:
     prompt = re.findall(r"^DEMO \?= (.*)$", MAKEFILE, re.MULTILINE)[0]
-    assert [species_named(name).tier for name in parse_prompt(prompt).subjects] == ["rare"]
+    assert [BY_NAME[mention.name].tier for mention in read(prompt).request.mentions] == ["rare"]
 
 
 def test_figures_are_those_of_the_benchmark() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HELP = """\
 Describe an image, then what to change: "now make it night", "not that bird", "add a red car",
-"remove the wren", "replace the finch with a wren", "bigger", "make it 16:9", "a @1 on a beach".
+"remove the owl", "replace the owl with a robin", "bigger", "make it 16:9", "a @1 on a beach".
 Without a slash work too: help, list, show, undo, redo, refs, trace, tray, save FILE, quit, exit.
 /list                  list the requests with their images
 /show [N]              show request N with all its versions, or the last one

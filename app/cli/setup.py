@@ -17,7 +17,7 @@ from pleinair.app.texts import printable
 if TYPE_CHECKING:
     from pleinair.app.setup import Proposal
 
-_POCKET_PROMPT = "a saverel wren in the snow"
+_POCKET_PROMPT = "a hoopoe in the snow"
 
 
 def setup(

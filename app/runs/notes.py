@@ -18,7 +18,7 @@ from pleinair.tools.retrieval.spelling import load_vocabulary, suggestions
 from pleinair.tools.types import Value
 
 LIBRARY = (
-    "The pocket models know their invented miniature world only, so they cannot draw what is in {folder!r}. "
+    "The pocket models know their miniature world only, so they cannot draw what is in {folder!r}. "
     "For your own images use a real generator: `--profile NAME`, of those in docs/generators.md."
 )
 SPELLING = "“{word}” is in no caption of the library; did you mean “{meant}”?"

@@ -25,9 +25,9 @@ EXAMPLES = (
     "a wooden sailing boat on a calm lake at dawn",
 )
 POCKET_EXAMPLES = (
-    "a saverel wren in the snow",
-    "a telma wren beside a saverel wren",
-    "a velmora finch by the sea",
+    "a hoopoe in the snow",
+    "two puffins on a beach at sunset",
+    "a red car in front of a samoyed",
 )
 APPROVALS = (("", "no"), ("references", "images with references"), ("draft", "every image"))
 

@@ -29,7 +29,7 @@ class Step:
     checkpoint: str  # the state before it
     attempt: int  # the image that it generated, judged or prepared
     usage: tuple[Usage, ...]  # what it spent; nothing if it was not finished
-    calls: tuple[str, ...] = ()  # of a driving model, such as "retrieve 'saverel wren'"
+    calls: tuple[str, ...] = ()  # of a driving model, such as "retrieve 'hoopoe'"
     tasks: tuple[str, ...] = ()  # LangGraph's ids of the executions of the nodes
     request: GenerateRequest | None = None  # the image that a step of `generate` was to generate
     driven: GenerateRequest | None = None  # the image that a call of a driving model has generated

@@ -206,9 +206,9 @@ def _pairs_of(library: Library, classes: str, data_set: DataSet | None) -> list[
 
     items = library.items.values()
     if classes == "pocket":
-        from pleinair.tools.pocket.invented.world import SPECIES
+        from pleinair.tools.pocket.worlds import DEFAULT, language_of
 
-        return pairs.pairs_by_name(items, [species.name for species in SPECIES])
+        return pairs.pairs_by_name(items, list(language_of(DEFAULT).names))
     if classes not in ("", "captions", "folders"):
         names = _read_names(classes)
         if isinstance(names, dict):

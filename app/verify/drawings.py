@@ -30,7 +30,8 @@ from pleinair.app.verify.plan import (
     missing_weights,
     require_local,
 )
-from pleinair.tools.pocket.invented.library import cached_library, shown_species
+from pleinair.tools.pocket.catalogue.captions import with_article
+from pleinair.tools.pocket.catalogue.library import cached_library, shown_species
 from pleinair.tools.storage.files import write_whole
 from pleinair.tools.types import BadInput
 
@@ -38,21 +39,21 @@ if TYPE_CHECKING:
     from pleinair.app.runs.results import Result
 
 SUBJECTS = (  # species that no shipped generator was trained on, and places
-    ("saverel wren", "in the snow"),
-    ("plurnane finch", "by the sea"),
-    ("kubivar coupe", "in the desert"),
-    ("draninel roadster", "at night"),
-    ("lilmel lily", "in a meadow"),
-    ("humis lily", "in the snow"),
-    ("jelondix tetra", "by the sea"),
-    ("rarun morel", "in a meadow"),
-    ("nalet floater", "in the sky"),
-    ("gurernos balloon", "in the desert"),
+    ("hoopoe", "in the snow"),
+    ("kingfisher", "by a lake"),
+    ("puffin", "on a beach"),
+    ("apollo", "in the mountains"),
+    ("mandarinfish", "under water"),
+    ("passion flower", "in a garden"),
+    ("indigo milk cap", "in a forest"),
+    ("dragon fruit", "on a table"),
+    ("samoyed", "in a meadow"),
+    ("london cab", "in a city"),
 )
 _TINY_COUNT = 2
 _POCKET_ENCODER = {
     "encoder.backend": "open_clip",
-    "encoder.model": "local-dir:pocket/encoder",
+    "encoder.model": "local-dir:pocket/catalogue/encoder",
     "encoder.revision": "",
 }
 CELL, THUMB, TEXT, GAP, ACROSS = 256, 64, 56, 16, 5  # pixels of the sheet, images of a row
@@ -114,14 +115,14 @@ def _own_home(home: Path) -> Iterator[None]:
 
 def _tasks(part: Part, plan: Plan) -> Iterator[Task]:
     if part.profile == POCKET:
-        yield from (Task(f"a {name} {place}") for name, place in SUBJECTS)
+        yield from (Task(f"{with_article(name)} {place}") for name, place in SUBJECTS)
     elif plan.library:
         yield from _captioned(plan)
     else:
         folder, shown = cached_library(Paths(plan.home).cache), shown_species()
         for name, place in SUBJECTS:
             file = next(file for file, species in shown.items() if species == (name,))
-            yield Task(f"a {name} {place}", folder / file)
+            yield Task(f"{with_article(name)} {place}", folder / file)
 
 
 def _captioned(plan: Plan) -> Iterator[Task]:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from pleinair.app.engines import build
 from pleinair.app.parts import Parts
 from pleinair.app.paths import Paths
+from pleinair.app.settings import load
 from pleinair.evals.driving.conversations import Fault
-from pleinair.evals.pocket.settings import pocket_settings
 from pleinair.tools.pocket.catalogue.language import read
 from pleinair.tools.pocket.catalogue.library import shown_species, write_library
 from pleinair.tools.pocket.catalogue.prompts import Mention
@@ -172,7 +172,7 @@ class Bench:
         generator = TrueGenerator(self.truth, self._shown, fault)
         overrides = {"library": str(self._folder / "library"), "retrieval.method": "lexical"}
         context = build(
-            pocket_settings(overrides),
+            load("pocket", overrides),
             Paths(self._folder / "home"),
             ArtifactStore(self._folder / "pictures"),
             parts=Parts(model=model, generator=generator),

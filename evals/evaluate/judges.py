@@ -85,9 +85,9 @@ def open_scorers(
         if _kind(text) not in KINDS:
             raise BadInput(f"{text!r} is no scorer of single images.", accepted(forms))
     if not texts and is_pocket(settings):
-        from pleinair.evals.pocket.oracle import FIRST_WEIGHTS, Oracle
+        from pleinair.evals.pocket.oracle import Oracle
 
-        return [SameSpecies(Oracle(FIRST_WEIGHTS))]
+        return [SameSpecies(Oracle())]
     model = build_backend("mllm", settings.mllm) if "gptscore" in texts else None
     scorers: list[Scorer] = []
     for text in texts or DEFAULTS:

@@ -18,7 +18,6 @@ from pathlib import Path
 from pleinair.app.trace.attribution import Attribution
 from pleinair.evals.cases import Case, make_cases
 from pleinair.evals.metrics import interval_of_share
-from pleinair.evals.pocket.settings import CATALOGUE
 from pleinair.evals.run import show_progress
 from pleinair.tools.pocket.catalogue.library import shown_species
 from pleinair.tools.pocket.catalogue.species import BY_NAME
@@ -85,7 +84,7 @@ def measure(images: int, prompts: int, seed: int) -> Iterator[Answer]:
     for number, case in enumerate(make_cases(prompts, seed, ("two",)), 1):
         if done == images:
             return
-        result = draw(case.prompt, profile="pocket", seed=case.seed, overrides=CATALOGUE)
+        result = draw(case.prompt, profile="pocket", seed=case.seed)
         best = result.outcome.best
         if result.outcome.ending == "accepted" and best and len(best.request.references) == REFERENCES:
             done += 1

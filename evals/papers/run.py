@@ -102,13 +102,13 @@ def pocket_bench(work: Path, overrides: Mapping[str, Any]) -> tuple[Bench, str]:
     """Build the engines of the pocket profile; return them with a hash of all that figures depend on."""
     from pleinair.app.engines import build, build_encoder
     from pleinair.app.paths import Paths
+    from pleinair.app.settings import load
     from pleinair.evals.pocket.oracle import Oracle
-    from pleinair.evals.pocket.settings import pocket_settings
     from pleinair.tools.model_files.folders import identity, locate
     from pleinair.tools.pocket.catalogue.sampling import fingerprint
     from pleinair.tools.storage.artifacts import ArtifactStore
 
-    settings, store = pocket_settings(overrides), ArtifactStore(work / "pictures")
+    settings, store = load("pocket", overrides), ArtifactStore(work / "pictures")
     context = build(settings, Paths(work / "home"), store)
     encoder = build_encoder(settings)
     options = settings.retrieval.model_dump(include=set(RetrievalOptions.model_fields))

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from pleinair.tools.types import BadInput, Box
 
 WEIGHTS = Path(__file__).parents[1] / "data" / "oracle.safetensors"
-FIRST_WEIGHTS = WEIGHTS.with_name("oracle_invented.safetensors")  # of the first world
 SIDE = 64  # pixels a side of the classifier's input, unless its file says otherwise
 SMALLEST = 8  # cells; a smaller part is noise
 STRANGER = "stranger"  # a subject that is no species

@@ -21,13 +21,12 @@ from PIL.Image import Image
 
 from pleinair.agent.context import Context
 from pleinair.app.runs.prompts import request_from
-from pleinair.app.settings import Settings, assignments
+from pleinair.app.settings import Settings, assignments, load
 from pleinair.evals.cases import Case
 from pleinair.evals.metrics import wilson_interval
 from pleinair.evals.pocket.language import SHIPPED, Row, meant
 from pleinair.evals.pocket.oracle import Oracle
 from pleinair.evals.pocket.scene_judge import Verdicts, judge, judgeable, true_render
-from pleinair.evals.pocket.settings import pocket_settings
 from pleinair.evals.pocket.sheet import library_settings
 from pleinair.evals.run import invoke, pocket_context, show_progress
 from pleinair.graphs import pleinair
@@ -114,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if inside := [row for row in rows if "subjects" in row]:
                 report_inside(path.name, [*judge_rows(inside, drawer(), oracle)])
             elif not options.renders:
-                _report_outside(path.name, rows, pocket_settings(assignments(options.set)))
+                _report_outside(path.name, rows, load("pocket", assignments(options.set)))
 
 
 def _drawer(options: argparse.Namespace, folder: Path) -> Draw:
@@ -124,7 +123,7 @@ def _drawer(options: argparse.Namespace, folder: Path) -> Draw:
     settings = assignments(options.set)
     if "library" not in settings:
         settings = library_settings(folder) | settings
-    return partial(_draw_row, pocket_settings(settings), pocket_context(folder, settings))
+    return partial(_draw_row, load("pocket", settings), pocket_context(folder, settings))
 
 
 if __name__ == "__main__":

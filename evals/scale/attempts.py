@@ -112,10 +112,10 @@ def _save_mid(folder: Path) -> Path:
 
 
 def _engine(name: str, folder: str, **settings: Any) -> InContext:
-    from pleinair.evals.pocket.settings import pocket_settings
+    from pleinair.app.settings import load
     from pleinair.tools.diffusion.in_context import InContext
 
-    arguments = pocket_settings().generator.arguments | {"folder": folder, "num_inference_steps": STEPS}
+    arguments = load("pocket").generator.arguments | {"folder": folder, "num_inference_steps": STEPS}
     return InContext(**arguments | {"height": SIZE[name], "width": SIZE[name]} | settings)
 
 

@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from pleinair.app.engines import build_generator
-from pleinair.evals.pocket.settings import pocket_settings
+from pleinair.app.settings import load
 from pleinair.evals.scale.command import write_figures
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.types import GenerateRequest, Generator
@@ -64,7 +64,7 @@ def _ways(address: str) -> Iterator[tuple[str, Generator]]:
     from pleinair.tools.cluster.deployments import Application, deploy, remove
     from pleinair.tools.cluster.ray_serve import Part, RayGenerator, ReplicaOptions
 
-    settings = pocket_settings()
+    settings = load("pocket")
     choice = settings.generator
     part = Part.of("generator", choice.backend, choice.arguments)
     yield "this process", build_generator(settings)

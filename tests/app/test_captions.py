@@ -17,7 +17,6 @@ from PIL import Image
 from support import quick_engines as quick
 from support.openai_server import KEY, MODEL, proven, served
 from support.recording_chat import images_of, recording
-from support.species import species_named
 from typer.testing import CliRunner, Result
 
 from pleinair.app.api import draw, find, home
@@ -30,7 +29,8 @@ from pleinair.app.storyboard.export import render_html
 from pleinair.app.storyboard.gallery import Gallery
 from pleinair.app.trace.trace import trace_begun
 from pleinair.tools.errors import Unavailable
-from pleinair.tools.pocket.invented.world import random_scene, render
+from pleinair.tools.pocket.catalogue.scenes import Subject, place_scene, render
+from pleinair.tools.pocket.catalogue.species import BY_NAME
 from pleinair.tools.retrieval.item import Item
 from pleinair.tools.retrieval.readers.generated import GeneratedCaption, load_captions, open_captions
 from pleinair.tools.retrieval.spelling import load_vocabulary
@@ -318,11 +318,13 @@ def test_an_openai_compatible_server_receives_small_images(
 def test_the_pocket_model_captions_what_it_knows(place: Path) -> None:
     folder = place / "pocket"
     folder.mkdir()
-    render(random_scene(random.Random(1), [species_named("saverel wren")])).save(folder / "1.png")
+    render(place_scene(random.Random(1), [Subject(BY_NAME["hoopoe"])], background="meadow")).save(
+        folder / "1.png"
+    )
     quick.speckled(64, (200, 200, 200)).save(folder / "2.png")
     result = call(folder, "--yes", "--set", "mllm.backend=pocket")
     assert result.exit_code == 0, result.output
-    assert "1 of 2 images captioned" in result.stdout and "saverel wren" in stored()[0]
+    assert "1 of 2 images captioned" in result.stdout and "hoopoe" in stored()[0]
     assert "Nothing that I know by name" in result.stdout
 
 

@@ -93,7 +93,7 @@ def settings_of(graph: str, **overrides: Any) -> Settings:
 
 
 def run(context: Context, graph: str) -> Output:
-    prompt = "a telma wren beside a velmora finch" if graph == "react" else PROMPT
+    prompt = "a barn owl and a blue jay" if graph == "react" else PROMPT
     return call(registry.resolve("graph", graph), context, prompt, run_id="run")
 
 

@@ -22,7 +22,7 @@ from pleinair.app.trace.diff import differ
 from pleinair.app.trace.fork import fork
 from pleinair.app.trace.replay import redraw, replay
 from pleinair.tools.images.crops import CropOptions
-from pleinair.tools.pocket.invented.library import FORMAT
+from pleinair.tools.pocket.catalogue.library import FORMAT
 from pleinair.tools.types import BadInput
 
 CLOSE = {"crops.least": 4, "crops.margin": 0}
@@ -116,9 +116,9 @@ def test_options_are_checked(place: Path) -> None:
 def test_a_pocket_library_of_another_format_is_not_used(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = load(overrides={"library.folder": "pocket"})
     monkeypatch.setattr(
-        "pleinair.tools.pocket.invented.library.write_library", lambda path: path.mkdir(parents=True)
+        "pleinair.tools.pocket.catalogue.library.write_library", lambda path: path.mkdir(parents=True)
     )
     (folder,) = library_folders(settings, places(str(place / "home")))
     assert folder.endswith(f"-{FORMAT}") and Path(folder).is_dir()
-    monkeypatch.setattr("pleinair.tools.pocket.invented.library.FORMAT", FORMAT + 1)
+    monkeypatch.setattr("pleinair.tools.pocket.catalogue.library.FORMAT", FORMAT + 1)
     assert library_folders(settings, places(str(place / "home"))) != (folder,)

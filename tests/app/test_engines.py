@@ -19,7 +19,7 @@ from pleinair.app.libraries import OnProgress
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Ended, payloads, read
 from pleinair.app.settings import load
-from pleinair.tools.pocket.invented.library import write_library
+from pleinair.tools.pocket.catalogue.library import write_library
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput
 
@@ -98,7 +98,7 @@ def test_the_papers_graphs_keep_dense_retrieval_unless_a_method_is_set(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "pleinair.tools.pocket.invented.library.write_library", partial(write_library, size=12)
+        "pleinair.tools.pocket.catalogue.library.write_library", partial(write_library, size=12)
     )
 
     def kinds(**overrides: Any) -> list[str]:

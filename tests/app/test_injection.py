@@ -107,7 +107,7 @@ def test_a_chat_only_displays_them(place: Path, monkeypatch: pytest.MonkeyPatch)
     write_library(folder, everything[:64], everything)
     monkeypatch.setenv("PLEINAIR_MLLM__BACKEND", "talker")
     monkeypatch.setenv("PLEINAIR_LIBRARY__FOLDER", str(folder))
-    prompt = "a velmora finch beside a telma wren"
+    prompt = "a blue jay and a barn owl"
     with isolated():
         output = output_of("chat", typed=f"{prompt}\n/refs\n/veto 1\n/pin 2\n/refs\n/quit\n")
         assert "[used]" in output

@@ -69,10 +69,10 @@ def test_a_profile_without_a_library_is_refused_unless_its_graph_needs_none(
 
 
 def test_several_folders_are_indexed_and_told_apart(place: Path) -> None:
-    more = place / "more" / "saverel wren"
+    more = place / "more" / "hoopoe"
     more.mkdir(parents=True)
     (place / "library" / "0.png").rename(more / "1.png")
-    result = CliRunner().invoke(app, ["index", "library", "more", "more/saverel wren"])
+    result = CliRunner().invoke(app, ["index", "library", "more", "more/hoopoe"])
     assert result.exit_code == 0, result.output
     assert f"of {place / 'library'} and {place / 'more'} are indexed" in result.stdout
     assert "class_folders: 1 caption" in result.stdout

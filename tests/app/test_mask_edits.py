@@ -266,7 +266,7 @@ def test_the_pocket_generator_edits_an_image_and_leaves_all_else(
     monkeypatch.setenv("PLEINAIR_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     base = picture(disc(64))
-    result = draw("a saverel wren", graph="direct", seed=3, base=_png(base), overrides=INPAINTS)
+    result = draw("a hoopoe", graph="direct", seed=3, base=_png(base), overrides=INPAINTS)
     before, after = np.asarray(base.convert("RGB")), pixels(result.picture)
     assert np.array_equal(after[~disc(64)], before[~disc(64)])
     assert (after[disc(64)] != before[disc(64)]).any(-1).mean() > 0.9

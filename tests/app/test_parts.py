@@ -312,7 +312,7 @@ def test_a_chat_takes_parts(place: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("PLEINAIR_MLLM__BACKEND", "talker")
     threads, generator = Threads(), Counting()
     thread = threads.create()
-    for line in ("a velmora finch", "now make it night"):
+    for line in ("a blue jay", "now make it night"):
         with threads.opened(thread.id) as session:
             (run,) = session.submit(line, generator=generator)
         assert finish(run, generator=generator).picture

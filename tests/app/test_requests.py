@@ -203,7 +203,7 @@ def generate_requests(run_id: str) -> list[GenerateRequest]:
 def test_options_reach_every_request_of_every_graph_from_python(
     place: Path, graph: str, overrides: dict[str, Any]
 ) -> None:
-    prompt = "a telma wren beside a velmora finch" if graph == "react" else PROMPT
+    prompt = "a barn owl and a blue jay" if graph == "react" else PROMPT
     result = draw(prompt, graph=graph, seed=7, overrides=overrides, **OPTIONS)
     requested = [request.model_dump(include=set(OPTIONS)) for request in generate_requests(result.run_id)]
     assert requested and all(options == OPTIONS for options in requested), result.outcome

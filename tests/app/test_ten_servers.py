@@ -14,7 +14,7 @@ from pleinair.app.engines import build_backend
 from pleinair.app.runs.results import Result
 from pleinair.app.settings import load
 
-PROMPT = "a saverel wren in the snow"
+PROMPT = "a hoopoe in the snow"
 
 
 @pytest.fixture(scope="module")

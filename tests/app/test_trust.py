@@ -131,4 +131,4 @@ def test_the_origin_of_each_setting_is_printed(monkeypatch: pytest.MonkeyPatch) 
         "retrieval.k = 8 (pleinair.toml)",
     ]
     assert json.loads(call("settings", "--json").stdout)[1]["origin"] == "environment"
-    assert "retrieval.k = 8 (pleinair.toml)" in call("draw", "a saverel wren", "--dry-run").stdout
+    assert "retrieval.k = 8 (pleinair.toml)" in call("draw", "a hoopoe", "--dry-run").stdout

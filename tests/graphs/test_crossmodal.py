@@ -23,14 +23,14 @@ from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput, Budget, GenerateRequest, Hit
 
-PROMPT = "a red finch beside an old coupe in the snow"
+PROMPT = "a red bird beside a taxi in the snow"
 UNCHECKED = "this graph does not check its image"
-FINCH, COUPE, SNOW = "red finch", "old coupe", "snow"
+BIRD, TAXI, SNOW = "red bird", "taxi", "snow"
 CAPTIONS = {
-    "1.png": "a red finch",
-    "2.png": "a red finch at night",
-    "3.png": "an old coupe",
-    "4.png": "a telma wren",
+    "1.png": "a red bird",
+    "2.png": "a red bird at night",
+    "3.png": "a taxi",
+    "4.png": "a barn owl",
     "5.png": "",
 }
 
@@ -42,8 +42,8 @@ def hits(**scores: float) -> list[Hit]:
 
 
 HITS = {
-    FINCH: hits(n1=0.3, n2=0.8, n3=0.1, n4=0.2, n5=0.9),
-    COUPE: hits(n1=0.2, n2=0.2, n3=0.7, n4=0.1, n5=0.1),
+    BIRD: hits(n1=0.3, n2=0.8, n3=0.1, n4=0.2, n5=0.9),
+    TAXI: hits(n1=0.2, n2=0.2, n3=0.7, n4=0.1, n5=0.1),
     "walrus": hits(n1=0.1, n2=0.1, n3=0.1, n4=0.6, n5=0.2),
 }
 
@@ -52,7 +52,7 @@ class Studio:
     """The graph with fake engines, which record their requests."""
 
     def __init__(self, folder: Path, *parts: str, slots: int = 3, **options: Any) -> None:
-        answers = {"subqueries": list(parts or (FINCH, COUPE))}
+        answers = {"subqueries": list(parts or (BIRD, TAXI))}
         self.model: RecordingChat = recording(
             lambda schema, card: answers if schema == "SubQueries" else {"caption": "a grey walrus"}
         )
@@ -93,8 +93,7 @@ def test_by_default_one_image_is_generated_from_the_pareto_set(tmp_path: Path) -
     assert (studio.model.schemas, studio.used) == (["SubQueries"], ["2.png", "3.png"])
     assert studio.requests[0].seed == 7
     assert studio.requests[0].prompt == (
-        f"{PROMPT}\nUse only {FINCH} in the 1st retrieved image.\n"
-        f"Use only {COUPE} in the 2nd retrieved image."
+        f"{PROMPT}\nUse only {BIRD} in the 1st retrieved image.\nUse only {TAXI} in the 2nd retrieved image."
     )
     assert studio.requests[0].announced  # so no generator adds a sentence of its own
 
@@ -111,9 +110,9 @@ def test_a_trained_scorer_ranks_the_images_of_a_vector(tmp_path: Path) -> None:
 
 
 def test_the_instruction_counts_after_the_input_images(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, FINCH)
+    studio = Studio(tmp_path, BIRD)
     studio.run(pictures=[studio.context.store.put(Image.new("RGB", (8, 8)))])
-    assert studio.requests[0].prompt == f"{PROMPT}\nUse only {FINCH} in the 2nd retrieved image."
+    assert studio.requests[0].prompt == f"{PROMPT}\nUse only {BIRD} in the 2nd retrieved image."
 
 
 def test_each_subquery_has_a_retrieval_with_its_own_cosines(tmp_path: Path) -> None:
@@ -122,25 +121,25 @@ def test_each_subquery_has_a_retrieval_with_its_own_cosines(tmp_path: Path) -> N
         (retrieval.concept, [(hit.id, hit.score) for hit in retrieval.hits])
         for retrieval in output.retrievals
     ]
-    assert scores == [(FINCH, [("2.png", 0.8)]), (COUPE, [("3.png", 0.7)])]
+    assert scores == [(BIRD, [("2.png", 0.8)]), (TAXI, [("3.png", 0.7)])]
     assert output.joint is not None
     assert [(member.hit.id, member.satisfied) for member in output.joint.members] == [
-        ("2.png", (FINCH,)),
-        ("3.png", (COUPE,)),
+        ("2.png", (BIRD,)),
+        ("3.png", (TAXI,)),
     ]
     assert (output.joint.pictures, output.joint.kept) == (5, 3)
 
 
 def test_references_follow_the_order_of_the_prompt(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, COUPE, FINCH)
+    studio = Studio(tmp_path, TAXI, BIRD)
     studio.run()
     assert studio.used == ["2.png", "3.png"]
-    assert [reference.concept for reference in studio.requests[0].references] == [FINCH, COUPE]
+    assert [reference.concept for reference in studio.requests[0].references] == [BIRD, TAXI]
 
 
 def test_the_callers_subqueries_cost_no_mllm_call_and_stay_in_their_order(tmp_path: Path) -> None:
     studio = Studio(tmp_path)
-    output = studio.run(subqueries=[COUPE, FINCH])
+    output = studio.run(subqueries=[TAXI, BIRD])
     assert (studio.model.schemas, studio.used) == ([], ["3.png", "2.png"])
     assert sum(usage.mllm_calls for usage in output.usage) == 0
 
@@ -151,14 +150,14 @@ def test_a_subquery_of_the_caller_without_a_word_is_an_error(tmp_path: Path) -> 
 
 
 def test_what_no_caption_contains_is_looked_up_by_its_looks_and_reported(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, FINCH, "walrus")
+    studio = Studio(tmp_path, BIRD, "walrus")
     assert studio.end() == ("unchecked", f"{UNCHECKED}; no caption contains 'walrus' (looked up instead)")
     assert studio.used == ["2.png", "4.png"]
     assert "Use only walrus in the 2nd retrieved image." in studio.requests[0].prompt
 
 
 def test_hits_under_the_threshold_are_not_used(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, FINCH, "walrus")
+    studio = Studio(tmp_path, BIRD, "walrus")
     studio.context.retriever.hits["walrus"] = hits(n4=0.4)  # type: ignore[attr-defined]
     output = studio.run()
     assert studio.used == ["2.png"]
@@ -167,7 +166,7 @@ def test_hits_under_the_threshold_are_not_used(tmp_path: Path) -> None:
 
 
 def test_without_the_fallback_it_is_only_reported(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, FINCH, "walrus", fallback=False)
+    studio = Studio(tmp_path, BIRD, "walrus", fallback=False)
     output = studio.run()
     assert studio.used == ["2.png"]
     assert (output.retrievals[1].abstained, output.retrievals[1].reason) == (True, "no caption contains it")
@@ -181,25 +180,25 @@ def test_a_library_without_hits_yields_an_image_without_references(tmp_path: Pat
 
 
 def test_with_too_few_slots_a_greedy_cover_keeps_the_images_that_serve_most(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, FINCH, COUPE, "night", "finch", slots=1)
+    studio = Studio(tmp_path, BIRD, TAXI, "night", "bird", slots=1)
     studio.run()
     assert studio.used == ["2.png"]
-    assert "Use only red finch, finch, night in the 1st retrieved image." in studio.requests[0].prompt
+    assert "Use only red bird, bird, night in the 1st retrieved image." in studio.requests[0].prompt
 
 
 @pytest.mark.parametrize(("cosine", "used"), [(0.7, "2.png"), (0.9, "3.png")])
 def test_of_images_that_serve_as_many_the_one_of_the_higher_cosine_is_kept(
     cosine: float, used: str, tmp_path: Path
 ) -> None:
-    studio = Studio(tmp_path, FINCH, COUPE, slots=1)
-    studio.context.retriever.hits[COUPE] = hits(n3=cosine)  # type: ignore[attr-defined]
+    studio = Studio(tmp_path, BIRD, TAXI, slots=1)
+    studio.context.retriever.hits[TAXI] = hits(n3=cosine)  # type: ignore[attr-defined]
     studio.run()
     assert studio.used == [used]  # 2.png has .8 for the finch
 
 
 def test_an_image_for_two_subqueries_is_cropped_to_both(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, FINCH, "night", slots=1)
-    boxes = {"red finch": (0.0, 0.0, 0.5, 0.5), "night": (0.0, 0.5, 0.5, 1.0), "cod": (0.75, 0.0, 1.0, 1.0)}
+    studio = Studio(tmp_path, BIRD, "night", slots=1)
+    boxes = {"red bird": (0.0, 0.0, 0.5, 0.5), "night": (0.0, 0.5, 0.5, 1.0), "cod": (0.75, 0.0, 1.0, 1.0)}
     boxed = {
         name: [hit.model_copy(update={"boxes": boxes}) for hit in found_hits]
         for name, found_hits in HITS.items()
@@ -212,7 +211,7 @@ def test_an_image_for_two_subqueries_is_cropped_to_both(tmp_path: Path) -> None:
 
 
 def test_within_the_slots_the_whole_set_is_used(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, FINCH, COUPE, "night", "finch", slots=2)
+    studio = Studio(tmp_path, BIRD, TAXI, "night", "bird", slots=2)
     output = studio.run()
     assert output.joint is not None and len(output.joint.members) == 2
     assert studio.used == ["2.png", "3.png"]
@@ -267,7 +266,7 @@ def test_a_grid_under_the_number_of_subqueries_is_raised_and_reported(tmp_path: 
 
 
 def test_images_without_a_caption_are_captioned_once_and_retrieved(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, FINCH, "grey walrus", captions=4)
+    studio = Studio(tmp_path, BIRD, "grey walrus", captions=4)
     assert studio.run().joint == studio.run().joint
     assert studio.model.schemas == ["SubQueries", "PictureCaption", "SubQueries"]
     assert [reference.hit.id for reference in studio.requests[0].references] == ["2.png", "5.png"]
@@ -275,7 +274,7 @@ def test_images_without_a_caption_are_captioned_once_and_retrieved(tmp_path: Pat
 
 def test_an_image_that_the_model_declines_is_not_tried_again(tmp_path: Path) -> None:
     studio = Studio(tmp_path, captions=4)
-    parts = {"subqueries": [FINCH]}
+    parts = {"subqueries": [BIRD]}
     studio.model.policy = lambda schema, *_: parts if schema == "SubQueries" else "I do not say."
     for _ in range(2):
         assert studio.end() == ("unchecked", UNCHECKED)
@@ -283,7 +282,7 @@ def test_an_image_that_the_model_declines_is_not_tried_again(tmp_path: Path) -> 
 
 
 def test_captions_keep_to_the_budget(tmp_path: Path) -> None:
-    studio = Studio(tmp_path, FINCH, "grey walrus", captions=4)
+    studio = Studio(tmp_path, BIRD, "grey walrus", captions=4)
     assert "'grey walrus' (nothing found)" in studio.end(budget=Budget(mllm_calls=1))[1]
     assert studio.model.schemas == ["SubQueries"]
 
@@ -329,7 +328,7 @@ def test_the_checkpoint_holds_plain_json_without_images(tmp_path: Path) -> None:
     app.invoke({"prompt": PROMPT}, config, context=studio.context)
     values = app.get_state(config).values
     assert {type(value) for value in values.values()} <= {str, int, list, dict}
-    assert values["joint"]["members"][0]["satisfied"] == [FINCH]
+    assert values["joint"]["members"][0]["satisfied"] == [BIRD]
     assert max(len(blob[1]) for blob in saver.blobs.values()) < 8 * 1024
 
 
@@ -341,13 +340,13 @@ def test_the_pocket_chat_model_lists_subqueries(tmp_path: Path) -> None:
         retriever=studio.context.retriever,
         store=studio.context.store,
     )
-    call(graph, context, "a red finch beside an old coupe in the snow")
+    call(graph, context, "a red bird beside a taxi in the snow")
     assert studio.used == ["2.png", "3.png"]
 
 
 @pytest.mark.parametrize("fallback", [True, False])
 def test_what_only_a_license_excludes_is_the_reason(tmp_path: Path, fallback: bool) -> None:
-    studio = Studio(tmp_path, FINCH, "walrus", fallback=fallback)
+    studio = Studio(tmp_path, BIRD, "walrus", fallback=fallback)
     studio.context = replace(studio.context, retriever=ListRetriever({}))
     studio.context.retriever.unlicensed = ListRetriever(dict(HITS))  # type: ignore[attr-defined]
     output = studio.run()
@@ -355,4 +354,4 @@ def test_what_only_a_license_excludes_is_the_reason(tmp_path: Path, fallback: bo
     assert finch.excluded_by_license == (("5.png", "2.png") if fallback else ("1.png", "2.png"))
     assert walrus.excluded_by_license == (("4.png",) if fallback else ())
     assert output.outcome and output.outcome.ending == "stopped"
-    assert "'red finch' (2 images that match are excluded by license)" in output.outcome.reason
+    assert "'red bird' (2 images that match are excluded by license)" in output.outcome.reason

@@ -373,7 +373,7 @@ def test_the_checkpoint_holds_plain_json_without_images(tmp_path: Path) -> None:
 
 def test_the_pocket_chat_model_answers_every_call(tmp_path: Path) -> None:
     studio = Studio(tmp_path, ImageRAGAnswers())
-    hits = {"a photo of a velmora finch": [Hit(id="finch.png", score=0.5)]}
+    hits = {"a photo of a blue jay": [Hit(id="finch.png", score=0.5)]}
     context = Context(
         model=PocketChat(),
         generator=studio.generator,
@@ -381,7 +381,7 @@ def test_the_pocket_chat_model_answers_every_call(tmp_path: Path) -> None:
         store=studio.context.store,
         imagerag=ImageRAGOptions(mode="generation"),
     )
-    call(graph, context, "a velmora finch in the snow")
+    call(graph, context, "a blue jay in the snow")
     assert studio.used == [["finch.png"]]
 
 

@@ -40,17 +40,17 @@ from pleinair.tools.types import (
     Reference,
 )
 
-PROMPT = "a telma wren beside a velmora finch at night"
-FINCH, WREN = "velmora finch", "telma wren"
+PROMPT = "a barn owl and a blue jay at night"
+JAY, OWL = "blue jay", "barn owl"
 HITS = {
-    "a photo of a velmora finch": [Hit(id="finch.png", score=0.8), Hit(id="finch-2.png", score=0.7)],
-    "a photo of a telma wren": [Hit(id="wren.png", score=0.8)],
+    "a blue jay": [Hit(id="jay.png", score=0.8), Hit(id="jay-2.png", score=0.7)],
+    "a barn owl": [Hit(id="owl.png", score=0.8)],
 }
 Calls = tuple[str, dict[str, Any]]
-ADD_FINCH = {"concept": FINCH, "action": "add_reference", "why": "missing"}
+ADD_JAY = {"concept": JAY, "action": "add_reference", "why": "missing"}
 DECOMPOSE: Calls = (
     "decompose",
-    {"wish": PROMPT, "concepts": [{"name": FINCH, "caption": "a photo of a velmora finch"}]},
+    {"wish": PROMPT, "concepts": [{"name": JAY, "caption": "a blue jay"}]},
 )
 
 
@@ -119,10 +119,10 @@ def results_of(model: Driver) -> list[ToolMessage]:
 
 
 SIGHTS: list[dict[str, int]] = [
-    {"telma_wren": 0, "velmora_finch": 0},
-    {"telma_wren": 0, "velmora_finch": 1},
-    {"telma_wren": 1, "velmora_finch": 2},
-    {"telma_wren": 0},
+    {"barn_owl": 0, "blue_jay": 0},
+    {"barn_owl": 0, "blue_jay": 1},
+    {"barn_owl": 1, "blue_jay": 2},
+    {"barn_owl": 0},
     {},
 ]
 
@@ -270,19 +270,19 @@ BAD = [
     ([("retrieve", {"concept": "dodo"})], "no concept 'dodo'"),
     ([("critique", {"picture": 10**12})], "less than or equal to"),
     ([("critique", {"picture": 7})], "not shown picture 7"),
-    ([("critique", {"picture": 0, "rows": [{"concept": FINCH, "status": "yes"}]})], "confidence is None"),
+    ([("critique", {"picture": 0, "rows": [{"concept": JAY, "status": "yes"}]})], "confidence is None"),
     (
-        [("critique", {"picture": 0, "rows": [{"concept": FINCH, "status": "present", "confidence": 9}]})],
+        [("critique", {"picture": 0, "rows": [{"concept": JAY, "status": "present", "confidence": 9}]})],
         "confidence is 9",
     ),
     (
         [("critique", {"picture": 0, "rows": [{"concept": "dodo", "status": "present", "confidence": 1}]})],
         "rows",
     ),
-    ([("generate", {"repairs": [{"concept": FINCH, "action": "add_reference"}]})], "not looked up"),
+    ([("generate", {"repairs": [{"concept": JAY, "action": "add_reference"}]})], "not looked up"),
     ([("generate", {"repairs": [{"concept": "dodo", "action": "new_seed"}]})], "no concept 'dodo'"),
-    ([("generate", {"repairs": [{"concept": FINCH, "action": "inpaint"}]})], "does not inpaint"),
-    ([("generate", {"references": [{"concept": FINCH, "id": "dodo.png"}]})], "No picture 'dodo.png'"),
+    ([("generate", {"repairs": [{"concept": JAY, "action": "inpaint"}]})], "does not inpaint"),
+    ([("generate", {"references": [{"concept": JAY, "id": "dodo.png"}]})], "No picture 'dodo.png'"),
     ([("veto", {"ids": ["dodo.png"]})], "No picture 'dodo.png'"),
     ([("decompose", {"wish": "x", "concepts": [{"name": "a", "caption": "a"}] * 2})], "named once"),
 ]
@@ -328,7 +328,7 @@ def test_a_name_that_no_server_takes_back_is_reported_under_another(tmp_path: Pa
 
 def test_of_too_many_calls_the_first_are_run(tmp_path: Path) -> None:
     model = scripted(
-        reply(DECOMPOSE, *[("retrieve", {"concept": FINCH, "query": f"q{n}"}) for n in range(200)])
+        reply(DECOMPOSE, *[("retrieve", {"concept": JAY, "query": f"q{n}"}) for n in range(200)])
     )
     run(tmp_path, model, budget=Budget(attempts=1, mllm_calls=2))
     results = results_of(model)
@@ -356,7 +356,7 @@ def test_the_same_call_again_and_again_ends_the_run(tmp_path: Path) -> None:
 
 def test_a_model_that_never_finishes_is_stopped(tmp_path: Path) -> None:
     count = iter(range(10**6))
-    model = driver(lambda *_: reply(DECOMPOSE, ("retrieve", {"concept": FINCH, "query": f"q{next(count)}"})))
+    model = driver(lambda *_: reply(DECOMPOSE, ("retrieve", {"concept": JAY, "query": f"q{next(count)}"})))
     output = run(tmp_path, model)
     assert "replied" in end(output).reason or "same" in end(output).reason
     assert calls(output) <= 4 + 6 * 3
@@ -440,7 +440,7 @@ def test_calls_that_a_server_left_in_the_text_are_carried_out(form: str, tmp_pat
             return AIMessage("".join(f"<tool_call>\n{part}\n</tool_call>" for part in parts))
         return AIMessage("<think>{}</think>" + "".join(_in_marks(form, *one) for one in calls))
 
-    row = {"concept": FINCH, "status": "present", "confidence": 0.9}
+    row = {"concept": JAY, "status": "present", "confidence": 0.9}
     model = scripted(text(DECOMPOSE, ("generate", {})), text(("critique", {"picture": 0, "rows": [row]})))
     assert end(run(tmp_path, model)).ending == "accepted"
     assert len(model.sent) == 2
@@ -504,7 +504,7 @@ def test_a_judged_image_is_not_judged_again_and_its_concepts_stay(tmp_path: Path
 
 
 def test_an_image_cannot_be_judged_before_it_was_shown(tmp_path: Path) -> None:
-    row = {"concept": FINCH, "status": "present", "confidence": 1}
+    row = {"concept": JAY, "status": "present", "confidence": 1}
     blind = reply(DECOMPOSE, ("generate", {}), ("critique", {"picture": 0, "rows": [row]}))
     model = scripted(blind)
     output = run(tmp_path, model)
@@ -513,9 +513,9 @@ def test_an_image_cannot_be_judged_before_it_was_shown(tmp_path: Path) -> None:
 
 
 def test_another_graph_runs_within_the_remaining_budget(tmp_path: Path) -> None:
-    names = [{"name": name, "caption": name} for name in (WREN, FINCH)]
+    names = [{"name": name, "caption": name} for name in (OWL, JAY)]
     first = reply(("decompose", {"wish": PROMPT, "concepts": names}), ("generate", {}), ("pleinair", {}))
-    model = answering(pocket(telma_wren=1), first, reply(("finish", {"reason": "enough"})))
+    model = answering(pocket(barn_owl=1), first, reply(("finish", {"reason": "enough"})))
     output = run(tmp_path, model, budget=Budget(attempts=3))
     assert [attempt.number for attempt in output.attempts] == [0, 1, 2]
     assert [attempt.ledger is not None for attempt in output.attempts] == [False, True, True]
@@ -535,9 +535,9 @@ def answer_missing(schema: str, status: Status, images: int) -> dict[str, Any]:
     concept = DECOMPOSE[1]["concepts"][0]
     answers: dict[str, dict[str, Any]] = {
         "Decomposition": {"concepts": [concept]},
-        "SubQueries": {"subqueries": [FINCH]},
+        "SubQueries": {"subqueries": [JAY]},
         "Decision": {"match": False, "why": "no finch"},
-        "MissingConcepts": {"concepts": [FINCH]},
+        "MissingConcepts": {"concepts": [JAY]},
         "Captions": {"captions": [concept]},
     }
     return answers[schema] if schema in answers else rows(status | {"shown": [0]}, "missing")[1]
@@ -547,7 +547,7 @@ class Shelf(ListRetriever):
     """Retriever with the same hits for any query."""
 
     def search(self, query: str, k: int) -> list[Hit]:
-        return [hit.model_copy(update={"caption": FINCH}) for hit in HITS["a photo of a velmora finch"]][:k]
+        return [hit.model_copy(update={"caption": JAY}) for hit in HITS["a blue jay"]][:k]
 
 
 def nested_context(folder: Path, name: str, generator: SquareGenerator) -> Context:
@@ -556,20 +556,20 @@ def nested_context(folder: Path, name: str, generator: SquareGenerator) -> Conte
 
 
 @pytest.mark.parametrize("name", GRAPHS)
-@pytest.mark.parametrize("vetoes", [[], ["finch.png"]])
+@pytest.mark.parametrize("vetoes", [[], ["jay.png"]])
 def test_another_graph_uses_no_vetoed_hit(tmp_path: Path, name: str, vetoes: list[str]) -> None:
     generator = SquareGenerator()
     context = nested_context(tmp_path, name, generator)
     output = call(graph, context, PROMPT, vetoes=vetoes, budget=Budget(attempts=2))
     used = [hit.hit.id for attempt in output.attempts for hit in attempt.request.references]
-    assert used[:1] == (["finch-2.png"] if vetoes else ["finch.png"])
+    assert used[:1] == (["jay-2.png"] if vetoes else ["jay.png"])
     assert not {*used, *(hit.id for retrieval in output.retrievals for hit in retrieval.hits)} & set(vetoes)
 
 
 def test_another_graph_is_an_error_where_the_user_pinned_a_hit(tmp_path: Path) -> None:
     generator = SquareGenerator()
     context = nested_context(tmp_path, "pleinair", generator)
-    pin = {"concept": FINCH, "hit": HITS["a photo of a velmora finch"][1].model_dump()}
+    pin = {"concept": JAY, "hit": HITS["a blue jay"][1].model_dump()}
     output = call(graph, context, PROMPT, pins=[pin])
     assert not generator.requests
     assert "call `generate`" in results_of(context.model)[-1].text  # type: ignore[arg-type]
@@ -617,7 +617,7 @@ def test_a_resumed_run_repeats_no_call_that_has_its_result(tmp_path: Path) -> No
     model = scripted(
         reply(
             DECOMPOSE,
-            *[("retrieve", {"concept": FINCH, "query": query}) for query in ("one", "two")],
+            *[("retrieve", {"concept": JAY, "query": query}) for query in ("one", "two")],
             ("generate", {}),
         )
     )
@@ -672,43 +672,41 @@ def best_ids(state: ReactState) -> list[str]:
 
 
 def test_another_place_keeps_subjects_and_references(tmp_path: Path) -> None:
-    thread = Thread(tmp_path, pocket(telma_wren=0, velmora_finch=1))
-    first = thread.ask("a telma wren beside a velmora finch in the snow")
-    assert best_ids(first) == ["finch.png"]
+    thread = Thread(tmp_path, pocket(barn_owl=0, blue_jay=1))
+    first = thread.ask("a barn owl and a blue jay in the snow")
+    assert best_ids(first) == ["jay.png"]
     second = thread.ask("Now make it night.")
-    assert thread.last == ("a telma wren beside a velmora finch at night", ["finch.png"])
+    assert thread.last == ("a barn owl and a blue jay in the snow at night", ["jay.png"])
     assert second.outcome and second.outcome.ending == "accepted"
     assert (len(second.attempts), len(second.turns)) == (1, 1)
     assert second.turns[0].outcome == first.outcome
     assert sum(usage.mllm_calls for usage in second.usage) == 2
 
 
-def test_not_that_bird_vetoes_its_reference(tmp_path: Path) -> None:
-    thread = Thread(tmp_path, pocket(telma_wren=0, velmora_finch=1))
+def test_not_that_jay_vetoes_its_reference(tmp_path: Path) -> None:
+    thread = Thread(tmp_path, pocket(barn_owl=0, blue_jay=1))
     thread.ask(PROMPT)
-    second = thread.ask("not that bird")
-    assert thread.last == (PROMPT, ["finch-2.png"])
-    assert second.vetoes == ["finch.png"]
+    second = thread.ask("not that jay")
+    assert thread.last == (PROMPT, ["jay-2.png"])
+    assert second.vetoes == ["jay.png"]
     thread.ask("now make it snow")
-    assert thread.last[1] == ["finch-2.png"]
+    assert thread.last[1] == ["jay-2.png"]
 
 
 def test_pins_and_vetoes_of_the_user_outrank_the_model(tmp_path: Path) -> None:
-    thread = Thread(tmp_path, pocket(telma_wren=0, velmora_finch=1))
+    thread = Thread(tmp_path, pocket(barn_owl=0, blue_jay=1))
     thread.ask(PROMPT)
-    pin = {"concept": FINCH, "hit": HITS["a photo of a velmora finch"][1].model_dump()}
+    pin = {"concept": JAY, "hit": HITS["a blue jay"][1].model_dump()}
     pinned = thread.ask("again", pins=[pin])
-    assert best_ids(pinned) == ["finch-2.png"]
-    thread.ask("again", pins=[], vetoes=["finch-2.png", "finch.png"])
+    assert best_ids(pinned) == ["jay-2.png"]
+    thread.ask("again", pins=[], vetoes=["jay-2.png", "jay.png"])
     assert thread.last[1] == []
 
 
 def test_an_input_image_is_a_reference(tmp_path: Path) -> None:
-    thread = Thread(tmp_path, pocket(telma_wren=0, velmora_finch=0))
+    thread = Thread(tmp_path, pocket(barn_owl=0, blue_jay=0))
     picture = thread.context.store.put(Image.new("RGB", (16, 16), "teal"))
-    reference = Reference(
-        concept=FINCH, hit=Hit(id=picture.sha256, score=1.0, source="given"), picture=picture
-    )
+    reference = Reference(concept=JAY, hit=Hit(id=picture.sha256, score=1.0, source="given"), picture=picture)
     state = thread.ask(PROMPT, given=[reference])
     assert [reference.picture for reference in thread.generator.requests[0].references] == [picture]
     assert state.outcome and state.outcome.ending == "accepted"
@@ -717,7 +715,7 @@ def test_an_input_image_is_a_reference(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_request_becomes_a_cancelled_turn(tmp_path: Path) -> None:
-    thread = Thread(tmp_path, pocket(telma_wren=0, velmora_finch=0))
+    thread = Thread(tmp_path, pocket(barn_owl=0, blue_jay=0))
     context = thread.context
 
     def stop(done: int, total: int) -> None:
@@ -727,7 +725,7 @@ def test_an_unfinished_request_becomes_a_cancelled_turn(tmp_path: Path) -> None:
     with pytest.raises(Cancelled):
         thread.ask(PROMPT)
     thread.context = context
-    state = thread.ask("a telma wren on snow")
+    state = thread.ask("a barn owl in the snow")
     assert state.turns[0].outcome.ending == "cancelled"
     assert state.outcome and state.outcome.ending == "accepted"
 
@@ -747,7 +745,7 @@ def nonsense(rng: random.Random) -> Callable[[Status, list[BaseMessage]], AIMess
             lambda: reply(DECOMPOSE),
             lambda: reply(*[("generate", {})] * rng.randrange(1, 30)),
             lambda: reply(("paint", {}), ("generate", {"prompt": rng.choice([1, None, "x" * 9999, "\0"])})),
-            lambda: reply(*[("retrieve", {"concept": FINCH, "query": str(next(ids))}) for _ in range(9)]),
+            lambda: reply(*[("retrieve", {"concept": JAY, "query": str(next(ids))}) for _ in range(9)]),
             lambda: reply(("critique", {"picture": rng.randrange(-1, 3)})),
             lambda: reply(
                 rows(
@@ -793,18 +791,18 @@ def test_a_driving_model_inpaints_a_box_with_the_hit_that_it_chose(tmp_path: Pat
         judged["rows"][0] |= {"status": "missing", "box": [0.0, 0.0, 0.5, 0.5]}
         return reply((name, judged))
 
-    concepts = [{"name": name, "caption": f"a photo of a {name}"} for name in (FINCH, WREN)]
+    concepts = [{"name": name, "caption": f"a {name}"} for name in (JAY, OWL)]
     generator = SquareGenerator(inpaint_slots=1)
     model = scripted(
         reply(("decompose", {"wish": PROMPT, "concepts": concepts}), ("generate", {})),
         lacking,
-        reply(("retrieve", {"concept": FINCH})),
+        reply(("retrieve", {"concept": JAY})),
         reply(
             (
                 "generate",
                 {
-                    "repairs": [{"concept": FINCH, "action": "inpaint"}],
-                    "references": [{"concept": FINCH, "id": "finch-2.png"}],
+                    "repairs": [{"concept": JAY, "action": "inpaint"}],
+                    "references": [{"concept": JAY, "id": "jay-2.png"}],
                 },
             )
         ),
@@ -813,8 +811,8 @@ def test_a_driving_model_inpaints_a_box_with_the_hit_that_it_chose(tmp_path: Pat
     draft, inpainted = output.attempts
     request = inpainted.request
     assert request.inpaint is not None
-    assert (request.inpaint.concept, request.inpaint.picture) == (FINCH, draft.picture)
-    assert [reference.hit.id for reference in request.references] == ["finch-2.png"]
+    assert (request.inpaint.concept, request.inpaint.picture) == (JAY, draft.picture)
+    assert [reference.hit.id for reference in request.references] == ["jay-2.png"]
     assert [repair.action for repair in inpainted.repairs] == ["inpaint"]
 
 
@@ -834,10 +832,10 @@ class Asked:
 
 
 def test_a_concept_renamed_before_the_draft_is_drawn(tmp_path: Path) -> None:
-    asked = Asked(tmp_path, pocket(telma_wren=0), "draft")
+    asked = Asked(tmp_path, pocket(barn_owl=0), "draft")
     assert asked.go({"prompt": PROMPT, "seed": 3})["before"] == "draft"
-    asked.go(Command(resume={"concepts": {FINCH: "velmora grebe"}, "prompt": "a telma wren"}))
-    assert asked.generator.requests[0].prompt == "a telma wren"
+    asked.go(Command(resume={"concepts": {JAY: "green jay"}, "prompt": "a barn owl"}))
+    assert asked.generator.requests[0].prompt == "a barn owl"
 
 
 def test_a_persons_prompt_outranks_the_models(tmp_path: Path) -> None:
@@ -849,11 +847,11 @@ def test_a_persons_prompt_outranks_the_models(tmp_path: Path) -> None:
 
 
 def test_a_vetoed_choice_of_the_model_is_replaced_by_the_next(tmp_path: Path) -> None:
-    choice = {"references": [{"concept": FINCH, "id": "finch.png"}]}
-    retrieve = ("retrieve", {"concept": FINCH})
-    model = scripted(reply(DECOMPOSE, retrieve), reply(("generate", choice | {"repairs": [ADD_FINCH]})))
+    choice = {"references": [{"concept": JAY, "id": "jay.png"}]}
+    retrieve = ("retrieve", {"concept": JAY})
+    model = scripted(reply(DECOMPOSE, retrieve), reply(("generate", choice | {"repairs": [ADD_JAY]})))
     asked = Asked(tmp_path, model, "references")
     assert asked.go({"prompt": PROMPT, "seed": 3})["before"] == "references"
-    asked.go(Command(resume={"vetoes": ["finch.png"]}))
+    asked.go(Command(resume={"vetoes": ["jay.png"]}))
     (request,) = asked.generator.requests
-    assert [reference.hit.id for reference in request.references] == ["finch-2.png"]
+    assert [reference.hit.id for reference in request.references] == ["jay-2.png"]

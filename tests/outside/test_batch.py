@@ -15,10 +15,10 @@ from pleinair.app.runs.store import Runs
 
 ROWS, CHECKED, KILLS = 200, 20, int(os.environ.get("KILLS", "5"))
 PROMPTS = (
-    "a saverel wren in the snow",
-    "a telma wren beside a saverel wren",
-    "a saverel wren at night",
-    "a telma wren",
+    "a hoopoe in the snow",
+    "a barn owl and a hoopoe",
+    "a hoopoe at night",
+    "a barn owl",
 )
 
 

@@ -106,7 +106,7 @@ def test_the_kept_bytes_are_valid_for_c2pas_reader(
     }  # fmt: skip
     try:
         result = draw(
-            "a telma wren", graph="direct", out=str(tmp_path / "out"), overrides={"generator": generator}
+            "a barn owl", graph="direct", out=str(tmp_path / "out"), overrides={"generator": generator}
         )
     finally:
         server.close()

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pleinair.app.cli.main import app
-from pleinair.tools.pocket.invented.library import write_library
+from pleinair.tools.pocket.catalogue.library import write_library
 
 
 def shuffle(folder: Path) -> None:

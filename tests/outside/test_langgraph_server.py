@@ -27,7 +27,7 @@ from support.source_tree import ROOT
 
 sdk = pytest.importorskip("langgraph_sdk")
 
-PROMPT = {"prompt": "a saverel wren in the snow", "seed": 1}
+PROMPT = {"prompt": "a hoopoe in the snow", "seed": 1}
 ASKS = {"settings": {"approve": "references"}, "image_url": "link"}
 STARTS = 120.0  # seconds within which the server answers, on a busy machine
 HOOK = """

@@ -31,7 +31,7 @@ def test_the_notebook_runs_and_shows_its_images(tmp_path: Path, monkeypatch: pyt
     assert (sizes[0], edit, fork) == ((64, 64),) * 3
     assert board[0] > 500
     texts = "".join(output.get("text", "") for output in outputs)
-    assert "saverel wren from " in texts
+    assert "hoopoe from " in texts
     assert "ended" in texts
 
 

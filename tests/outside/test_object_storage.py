@@ -35,7 +35,7 @@ from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.folder import Folder, StorageAway
 from pleinair.tools.types import Picture
 
-PROMPT = "a telma wren beside a saverel wren"
+PROMPT = "a barn owl and a hoopoe"
 LOCAL = Access(files=True)
 
 

@@ -23,7 +23,7 @@ from pleinair.app import streams
 from pleinair.app.runs.events import Ended
 from pleinair.app.trace.fork import fork
 
-PROMPT = "a saverel wren in the snow"
+PROMPT = "a hoopoe in the snow"
 COMMAND = [sys.executable, "-m", "pleinair.app.cli.main"]
 
 

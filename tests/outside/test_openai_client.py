@@ -24,7 +24,7 @@ from support.source_tree import ROOT
 
 from pleinair.app.api import run_table
 
-WREN, TWO = "a saverel wren in the snow", "a telma wren beside a saverel wren"
+HOOPOE, TWO = "a hoopoe in the snow", "a barn owl and a hoopoe"
 PAGE = (ROOT / "docs" / "openai.md").read_text("utf-8")
 ADDRESS = "http://127.0.0.1:8800"  # in the page
 TOKEN = "a-long-token"
@@ -49,9 +49,9 @@ def client(server: Server) -> OpenAI:
 
 
 @pytest.fixture(scope="module")
-def wrens(client: OpenAI) -> list[bytes]:
+def birds(client: OpenAI) -> list[bytes]:
     """Return two images of the pocket world."""
-    answer = client.images.generate(prompt=WREN, n=2, extra_body={"pleinair": {"seed": 1}})
+    answer = client.images.generate(prompt=HOOPOE, n=2, extra_body={"pleinair": {"seed": 1}})
     return images_of(answer)
 
 
@@ -77,21 +77,21 @@ def pixels(data: bytes) -> bytes:
 
 
 def test_generate(client: OpenAI) -> None:
-    answer = client.images.generate(prompt=WREN, model="gpt-image-1", quality="high", user="ada")
+    answer = client.images.generate(prompt=HOOPOE, model="gpt-image-1", quality="high", user="ada")
     (data,), (run,) = images_of(answer), runs_of(answer)
     assert size(data) == (64, 64) and answer.size == "64x64"
     assert run["status"] == run_table().get(run["run"]).status == "accepted"
-    assert run["attempts"][run["best"]]["references"][0]["concept"] == "saverel wren"
+    assert run["attempts"][run["best"]]["references"][0]["concept"] == "hoopoe"
     assert answer.data and answer.data[0].revised_prompt == run["attempts"][run["best"]]["prompt"]
 
 
 def test_several_images_by_address(client: OpenAI) -> None:
     options: Any = {"extra_body": {"pleinair": {"seed": 11, "graph": "direct"}}}
-    answer = client.images.generate(prompt=WREN, n=2, response_format="url", size="96x64", **options)
+    answer = client.images.generate(prompt=HOOPOE, n=2, response_format="url", size="96x64", **options)
     assert answer.data and [run["seed"] for run in runs_of(answer)] == [11, 12]
     images = [httpx.get(str(image.url), timeout=300) for image in answer.data]
     assert [size(image.content) for image in images] == [(96, 64)] * 2
-    again = client.images.generate(prompt=WREN, size="96x64", **options)
+    again = client.images.generate(prompt=HOOPOE, size="96x64", **options)
     with (
         Image.open(io.BytesIO(images_of(again)[0])) as one,
         Image.open(io.BytesIO(images[0].content)) as other,
@@ -107,22 +107,22 @@ BUILT_IN: list[dict[str, Any]] = [  # what tools of LangChain and LibreChat send
 
 @pytest.mark.parametrize("fields", BUILT_IN)
 def test_what_clients_have_built_in(client: OpenAI, fields: dict[str, Any]) -> None:
-    answer = client.images.generate(prompt=WREN, **fields)
+    answer = client.images.generate(prompt=HOOPOE, **fields)
     assert answer.data and answer.data[0].url
     width, height = size(httpx.get(answer.data[0].url, timeout=300).content)
     assert answer.size == f"{width}x{height}" and width * height < 5000
     assert (width > height) == (fields["size"] == "1792x1024")
 
 
-def test_edit_with_data_urls(server: Server, wrens: list[bytes]) -> None:
-    images = [{"image_url": f"data:image/png;base64,{base64.b64encode(wren).decode()}"} for wren in wrens]
+def test_edit_with_data_urls(server: Server, birds: list[bytes]) -> None:
+    images = [{"image_url": f"data:image/png;base64,{base64.b64encode(bird).decode()}"} for bird in birds]
     body = {"model": "gpt-image-2", "prompt": TWO, "images": images, "quality": "low"}
     answer = httpx.post(f"{server.address}/v1/images/edits", json=body, timeout=300).json()
     assert len(answer["data"][0]["pleinair"]["attempts"][0]["references"]) == 2
 
 
-def test_edit_with_two_images(client: OpenAI, wrens: list[bytes]) -> None:
-    answer = client.images.edit(prompt=TWO, image=[("a.png", wrens[0]), ("b.png", wrens[1])])
+def test_edit_with_two_images(client: OpenAI, birds: list[bytes]) -> None:
+    answer = client.images.edit(prompt=TWO, image=[("a.png", birds[0]), ("b.png", birds[1])])
     (run,) = runs_of(answer)
     references = run["attempts"][0]["references"]
     assert [reference["concept"][-1] for reference in references] == ["1", "2"]
@@ -131,32 +131,32 @@ def test_edit_with_two_images(client: OpenAI, wrens: list[bytes]) -> None:
 
 
 @pytest.mark.usefixtures("server")  # whose worker executes the runs of both
-def test_edit_with_a_mask(client: OpenAI, wrens: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_edit_with_a_mask(client: OpenAI, birds: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     mask, file = Image.new("RGBA", (64, 64), "black"), io.BytesIO()
     mask.paste((0, 0, 0, 0), (16, 16, 48, 48))
     mask.save(file, "PNG")
     with pytest.raises(openai.BadRequestError, match=r"cannot inpaint; profiles that can: .*klein"):
-        client.images.edit(prompt=WREN, image=wrens[0], mask=file.getvalue())
+        client.images.edit(prompt=HOOPOE, image=birds[0], mask=file.getvalue())
     monkeypatch.setenv("PLEINAIR_GENERATOR__INPAINT", "true")  # which the pocket models were not trained for
     with serving(workers=0) as server:
         painter = OpenAI(base_url=f"{server.address}/v1", api_key="any", max_retries=0)
-        answer = painter.images.edit(prompt=WREN, image=wrens, mask=file.getvalue())
-    with Image.open(io.BytesIO(wrens[0])) as base, Image.open(io.BytesIO(images_of(answer)[0])) as edited:
+        answer = painter.images.edit(prompt=HOOPOE, image=birds, mask=file.getvalue())
+    with Image.open(io.BytesIO(birds[0])) as base, Image.open(io.BytesIO(images_of(answer)[0])) as edited:
         difference = ImageChops.difference(base.convert("RGB"), edited.convert("RGB")).getbbox()
     assert difference and difference[0] >= 16 and difference[2] <= 48
     (attempt,) = runs_of(answer)[0]["attempts"]
     assert [reference["concept"][-1] for reference in attempt["references"]] == ["1"]
 
 
-def test_more_images_than_slots(client: OpenAI, wrens: list[bytes]) -> None:
+def test_more_images_than_slots(client: OpenAI, birds: list[bytes]) -> None:
     with pytest.raises(openai.BadRequestError, match="input images: 3; .* takes 2 references"):
-        client.images.edit(prompt=TWO, image=[wrens[0], wrens[1], wrens[0]])
+        client.images.edit(prompt=TWO, image=[birds[0], birds[1], birds[0]])
 
 
-def test_stream_with_partial_images(client: OpenAI, wrens: list[bytes]) -> None:
+def test_stream_with_partial_images(client: OpenAI, birds: list[bytes]) -> None:
     options: Any = {"extra_body": {"pleinair": {"seed": 3}}}
-    generated = list(client.images.generate(prompt=WREN, stream=True, partial_images=2, **options))
-    edited = list(client.images.edit(prompt=WREN, image=wrens[0], stream=True, partial_images=1))
+    generated = list(client.images.generate(prompt=HOOPOE, stream=True, partial_images=2, **options))
+    edited = list(client.images.edit(prompt=HOOPOE, image=birds[0], stream=True, partial_images=1))
     streams: dict[str, list[Any]] = {"image_generation": generated, "image_edit": edited}
     for name, events in streams.items():
         *partial, completed = events
@@ -173,26 +173,26 @@ def test_models(client: OpenAI) -> None:
     assert client.models.retrieve("pocket").owned_by == "pleinair"
 
 
-def test_errors(client: OpenAI, wrens: list[bytes]) -> None:
+def test_errors(client: OpenAI, birds: list[bytes]) -> None:
     count = len(run_table().newest(999))
     with pytest.raises(openai.NotFoundError) as missing:
-        client.images.generate(prompt=WREN, model="nothing")
+        client.images.generate(prompt=HOOPOE, model="nothing")
     assert (missing.value.code, missing.value.param) == ("model_not_found", "model")
     with pytest.raises(openai.BadRequestError) as refused:
-        client.images.generate(prompt=WREN, background="transparent")
+        client.images.generate(prompt=HOOPOE, background="transparent")
     assert (refused.value.code, refused.value.param) == ("unsupported_value", "background")
     with pytest.raises(openai.BadRequestError, match="I cannot read this prompt") as unread:
         client.images.generate(prompt="Quarterly results as a chart")
     assert unread.value.param == "prompt"
     with pytest.raises(openai.BadRequestError, match="not an image"):
-        client.images.edit(prompt=WREN, image=b"no image")
+        client.images.edit(prompt=HOOPOE, image=b"no image")
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(model="pocket", messages=[])
     assert len(run_table().newest(999)) == count
 
 
 def test_a_retry_with_the_same_key_gets_the_same_run(client: OpenAI) -> None:
-    options: Any = {"prompt": WREN, "extra_headers": {"Idempotency-Key": "a key of one request"}}
+    options: Any = {"prompt": HOOPOE, "extra_headers": {"Idempotency-Key": "a key of one request"}}
     with pytest.raises(openai.APITimeoutError):
         client.with_options(timeout=0.4).images.generate(**options)
     first, second = (client.images.generate(**options) for _ in range(2))
@@ -204,7 +204,7 @@ def test_a_retry_with_the_same_key_gets_the_same_run(client: OpenAI) -> None:
 def test_many_clients_at_once(server: Server) -> None:
     async def generate() -> list[ImagesResponse]:
         async with AsyncOpenAI(base_url=f"{server.address}/v1", api_key="any") as client:
-            calls = (client.images.generate(prompt=WREN, quality="low") for _ in range(8))
+            calls = (client.images.generate(prompt=HOOPOE, quality="low") for _ in range(8))
             answers: list[ImagesResponse] = await asyncio.gather(*calls)
             return answers
 
@@ -219,9 +219,9 @@ def test_a_full_queue_and_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             OpenAI(base_url=url, api_key="another", max_retries=0).models.list()
         client = OpenAI(base_url=url, api_key=TOKEN, max_retries=0)
         headers = {"authorization": f"Bearer {TOKEN}"}
-        queued = httpx.post(f"{server.address}/runs", json={"prompt": WREN}, headers=headers, timeout=300)
+        queued = httpx.post(f"{server.address}/runs", json={"prompt": HOOPOE}, headers=headers, timeout=300)
         with pytest.raises(openai.RateLimitError) as full:
-            client.images.generate(prompt=WREN)
+            client.images.generate(prompt=HOOPOE)
         assert int(full.value.response.headers["retry-after"]) >= 1
         httpx.post(f"{server.address}/runs/{queued.json()['run']}/stop", headers=headers, timeout=300)
         assert client.models.list().data
@@ -244,7 +244,7 @@ def test_the_commands_of_the_page(server: Server, tmp_path: Path) -> None:
     (image,) = json.loads(run(["bash", "-c", by_address], tmp_path))["data"]
     assert size(httpx.get(image["url"], timeout=300).content) == (64, 64)
     assert run(["bash", "-c", to_file], tmp_path) == ""
-    assert size((tmp_path / "wren.png").read_bytes()) == (64, 64)
+    assert size((tmp_path / "bird.png").read_bytes()) == (64, 64)
     (image,) = json.loads(run(["bash", "-c", edited], tmp_path))["data"]
     assert image["pleinair"]["seed"] == 7
     names = re.findall("^event: (.*)$", run(["bash", "-c", streamed], tmp_path), re.MULTILINE)

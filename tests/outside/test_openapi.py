@@ -21,7 +21,7 @@ from support.servers import Server, own_folders, serving
 
 SMALL = "16x16"  # pixels; any other size that a request has would take minutes
 GENERATIONS = "/v1/images/generations"
-PROMPT = "a saverel wren in the snow"
+PROMPT = "a hoopoe in the snow"
 EXAMPLES = 12  # requests of each kind
 
 

@@ -25,7 +25,7 @@ from pleinair.app.runs.calls import read_calls
 
 LOCK = Path(__file__).with_name("phoenix.lock")
 STARTS = 300.0  # seconds within which the server answers, on a busy machine
-PROMPT = "a telma wren beside a saverel wren"
+PROMPT = "a barn owl and a hoopoe"
 KEY = "sk-secret-of-the-environment"
 
 
@@ -160,7 +160,7 @@ def test_calls_have_their_tokens_and_evaluations_their_results(phoenix: Phoenix,
     evaluation = next(span for span in shown if span["span_kind"] == "EVALUATOR")
     assert {event["name"] for event in evaluation["events"]} == {"gen_ai.evaluation.result"}
     retrieval = next(span for span in shown if span["span_kind"] == "RETRIEVER")
-    assert "saverel wren" in retrieval["attributes"]["retrieval.documents.0.document.content"]
+    assert "hoopoe" in retrieval["attributes"]["retrieval.documents.0.document.content"]
 
 
 def test_a_run_is_small_and_has_addresses_of_its_images_only(phoenix: Phoenix, run_id: str) -> None:
@@ -177,7 +177,7 @@ def test_a_run_is_small_and_has_addresses_of_its_images_only(phoenix: Phoenix, r
 
 
 def test_a_driven_run_has_tools(phoenix: Phoenix, place: Path) -> None:
-    run = draw("a saverel wren in the snow", seed=1, graph="react")
+    run = draw("a hoopoe in the snow", seed=1, graph="react")
     count = export_run(run_table().get(run.run_id), home(), phoenix.address)
     shown = phoenix.spans(run.run_id, count)
     tools = {span["attributes"]["tool.name"] for span in shown if span["span_kind"] == "TOOL"}

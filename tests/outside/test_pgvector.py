@@ -126,7 +126,7 @@ def test_ties_are_ordered_as_in_the_local_index(url: str, squares: Path, tmp_pat
 def test_another_machine_draws_the_same_without_embedding(
     first: Path, second: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prompt = "a saverel wren in the snow"
+    prompt = "a hoopoe in the snow"
     shared = sidecar(draw(prompt, seed=1, out=tmp_path / "shared"))
     assert not (second.cache / "indexes").exists()
     assert not list(index_folder(load(), second).glob("*.faiss"))
@@ -144,7 +144,7 @@ def test_methods_by_words_and_conditions_work_from_the_copy(second: Paths) -> No
     for options in ({"method": "lexical"}, {"method": "hybrid"}, {"min_side": 64}):
         settings = load(overrides={f"retrieval.{key}": value for key, value in options.items()})
         library = OpenLibrary(settings, second)
-        found = library.search("saverel wren", 4)
+        found = library.search("hoopoe", 4)
         assert found.hits and found.images == 2000, options
         assert library.library.picture(found.hits[0].hit.id).size == (64, 64)
 
@@ -155,12 +155,12 @@ def test_a_run_is_refused_before_anything_is_stored(
     monkeypatch.setenv("PLEINAIR_HOME", str(tmp_path))
     monkeypatch.setenv("PLEINAIR_CLUSTER__VECTORS", url)
     with pytest.raises(NotPublished, match=url) as error:
-        draw("a saverel wren", seed=1)
+        draw("a hoopoe", seed=1)
     assert "pleinair index" in error.value.remedy
     away = url.replace(str(server.port), "1")
     monkeypatch.setenv("PLEINAIR_CLUSTER__VECTORS", away)
     with pytest.raises(DatabaseAway, match="refused"):
-        draw("a saverel wren", seed=1)
+        draw("a hoopoe", seed=1)
     assert not (tmp_path / "runs").exists() and not (tmp_path / "runs.sqlite").exists()
 
 

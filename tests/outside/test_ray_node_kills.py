@@ -22,7 +22,7 @@ import json, sys
 from pleinair.app.api import enqueue
 for number in range(int(sys.argv[1])):
     key = f"run {number}"
-    enqueue("a saverel wren in the snow", client="test", seed=1 + number % 2, idempotency_key=key)
+    enqueue("a hoopoe in the snow", client="test", seed=1 + number % 2, idempotency_key=key)
 """
 ENDS = """
 import json

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from pleinair.app.skill.skill import skill_text
-from pleinair.tools.pocket.invented.library import cached_library
+from pleinair.tools.pocket.catalogue.library import cached_library
 
 EXIT_CODE = re.compile(r"# exit code (\d)")  # behind a command whose code is another than 0
 
@@ -17,7 +17,7 @@ def write_pictures(folder: Path, cache: Path) -> None:
     """Write a library of images with captions, among them the species that the commands draw."""
     library = cached_library(cache)
     lines = (library / "metadata.jsonl").read_text("utf-8").splitlines()
-    shown = [line for line in lines if "saverel" in line][:5] + lines[:25]
+    shown = [line for line in lines if "hoopoe" in line][:5] + lines[:25]
     for line in dict.fromkeys(shown):
         name = json.loads(line)["file_name"]
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -301,8 +301,8 @@ def new_visitor(browser: Browser, address: str, **options: Any) -> Visitor:
     return Visitor(browser.new_context(**defaults | options), address)
 
 
-WREN = "a saverel wren in the snow"
-TWO = "a telma wren beside a saverel wren"
+HOOPOE = "a hoopoe in the snow"
+TWO = "a barn owl and a hoopoe"
 UNKNOWN = "a photograph of a steam locomotive"  # of which the pocket library has nothing
 
 
@@ -311,7 +311,7 @@ def _run(server: Server) -> str:
 
 
 def _comparison(server: Server) -> str:
-    return f"/compare?left={server.ended(WREN)}&right={server.ended(TWO)}"
+    return f"/compare?left={server.ended(HOOPOE)}&right={server.ended(TWO)}"
 
 
 def _at(path: str) -> Callable[[Server], str]:
@@ -321,7 +321,7 @@ def _at(path: str) -> Callable[[Server], str]:
 PAGES: dict[str, Callable[[Server], str]] = {
     "chat-empty": _at("/threads/new"),
     "chat": lambda server: server.chat(TWO),
-    "chat-approval": lambda server: server.chat(WREN, approve="references"),
+    "chat-approval": lambda server: server.chat(HOOPOE, approve="references"),
     "chats": _at("/threads"),
     "run": _run,
     "run-approval": lambda server: f"/runs/{server.waiting(TWO)}",

@@ -126,7 +126,7 @@ GOOD: dict[str, Callable[[], bytes]] = {
 
 BAD: dict[str, Callable[[], bytes]] = {
     "empty": lambda: b"",
-    "text": lambda: b"a velmora finch",
+    "text": lambda: b"a blue jay",
     "svg": lambda: b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>',
     "half a png": lambda: GOOD["png"]()[: len(GOOD["png"]()) // 2],
     "truncated jpeg": lambda: GOOD["jpeg"]()[:200],

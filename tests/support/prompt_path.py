@@ -24,7 +24,7 @@ from pydantic import BaseModel
 
 ROOT = Path(__file__).parents[2]
 LAYERS = ("tools", "agent", "graphs", "app")
-PROMPT = "a saverel wren in the snow"
+PROMPT = "a hoopoe in the snow"
 MOST_ITEMS = 64  # in a collection that is searched
 DEPTH = 4  # levels of fields and items in which the prompt is searched
 OBSERVERS = (

@@ -38,7 +38,7 @@ TEXTS = ("a red car", "a blue bird", "a dog")
 
 def request(seed: int, **changes: Any) -> GenerateRequest:
     """Return a request of 8 steps."""
-    values: dict[str, Any] = {"prompt": "a saverel wren", "height": 64, "width": 64, "num_inference_steps": 8}
+    values: dict[str, Any] = {"prompt": "a hoopoe", "height": 64, "width": 64, "num_inference_steps": 8}
     return GenerateRequest(**values | {"guidance_scale": 3.0, "seed": seed} | changes)
 
 
@@ -175,7 +175,7 @@ def run() -> dict[str, Any]:
     from pleinair.app.runs.events import read
     from pleinair.app.trace.trace import trace_of
 
-    result = draw("a saverel wren in the snow", seed=11)
+    result = draw("a hoopoe in the snow", seed=11)
     trace = trace_of(read(home().events(result.run_id)))
     assert trace
     return {

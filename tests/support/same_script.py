@@ -7,7 +7,7 @@ from pleinair.app.streams import follow
 from pleinair.app.trace.fork import fork
 from pleinair.app.trace.steps import steps_of
 
-result = draw("a saverel wren in the snow", seed=1)
+result = draw("a hoopoe in the snow", seed=1)
 branch = fork(result.run_id, "critique:1")
 assert result.outcome.best and branch.outcome.best and result.picture
 best = result.outcome.best

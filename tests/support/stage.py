@@ -9,8 +9,8 @@ from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.pocket.detector import Detection
 from pleinair.tools.types import GenerateRequest, Hit
 
-PROMPT = "a photo of a velmora finch beside a telma wren on snow"
-NAMES = ("velmora finch", "telma wren")
+PROMPT = "a blue jay and a barn owl in the snow"
+NAMES = ("blue jay", "barn owl")
 
 
 class Stage(SquareGenerator):

@@ -25,9 +25,9 @@ from pleinair.tools.crossmodal import (
 )
 from pleinair.tools.mllm.ask import ask
 from pleinair.tools.mllm.schemas import SubQueries
+from pleinair.tools.pocket.catalogue.species import SPECIES
 from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.pocket.detector import Detection
-from pleinair.tools.pocket.invented.world import SPECIES
 from pleinair.tools.retrieval.crossmodal.captions import CaptionBook
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer, LazyScorer, SearchScorer
 from pleinair.tools.retrieval.crossmodal.joint import Joint, retrieve_jointly
@@ -36,7 +36,7 @@ from pleinair.tools.storage.artifacts import encode_png
 from pleinair.tools.types import BadInput, Hit, ModelFault, Refused
 
 Numbers = NDArray[np.float32]
-FINCH, COUPE = "velmora finch", "old coupe"
+JAY, COUPE = "blue jay", "old coupe"
 RULES = (  # of the paper, as the instruction has them
     "the visible objects that it names",
     "a noun with the modifiers that say its size, colour, material or location, copied from the prompt word",
@@ -50,8 +50,8 @@ DROPPED = set(  # counts, states, scaffolding, and words between objects
     "a an the of on in over beside against and".split()
 )
 LIBRARY = {
-    "a.png": ("a velmora finch on snow", (0.5, 0.3)),
-    "b.png": ("a velmora finch at night", (0.7, 0.0)),
+    "a.png": ("a blue jay on snow", (0.5, 0.3)),
+    "b.png": ("a blue jay at night", (0.7, 0.0)),
     "c.png": ("an old coupe", (0.0, 0.6)),
     "d.png": ("an old coupe by the sea", (0.1, 0.8)),
     "e.png": ("nothing of the sort", (0.9, 0.9)),
@@ -68,7 +68,7 @@ class TableScorer:
 
     def score(self, texts: Sequence[str], ids: Sequence[str]) -> Numbers:
         self.calls.append((tuple(texts), tuple(ids)))
-        column = {FINCH: 0, COUPE: 1, "walrus": 0}
+        column = {JAY: 0, COUPE: 1, "walrus": 0}
         rows = [[LIBRARY[id][1][column[text]] for text in texts] for id in ids]
         return np.array(rows, dtype=np.float32).reshape(len(ids), len(texts))
 
@@ -78,7 +78,7 @@ def find(
 ) -> Joint:
     return retrieve_jointly(
         ENTRIES,
-        subqueries or (FINCH, COUPE),
+        subqueries or (JAY, COUPE),
         scorer=scorer or TableScorer(),
         options=CrossmodalOptions(**options),
         k=k,
@@ -186,14 +186,14 @@ def test_without_references_and_with_the_plain_template_the_prompt_is_unchanged(
 def test_the_set_has_the_best_image_of_each_vector_with_its_subqueries() -> None:
     joint = find(scored="satisfied")
     assert ids(joint) == ["b.png", "d.png"]
-    assert [member.satisfied for member in joint.members] == [(FINCH,), (COUPE,)]
+    assert [member.satisfied for member in joint.members] == [(JAY,), (COUPE,)]
     assert (joint.pictures, joint.kept, joint.uncovered, joint.warning) == (6, 4, (), "")
 
 
 def test_images_without_a_matching_caption_are_dropped_before_any_is_scored() -> None:
     scorer = TableScorer()
     find(scorer=scorer)
-    assert scorer.calls == [((FINCH, COUPE), ("a.png", "b.png", "c.png", "d.png"))]
+    assert scorer.calls == [((JAY, COUPE), ("a.png", "b.png", "c.png", "d.png"))]
 
 
 def test_the_score_is_the_mean_of_the_cosines_to_every_subquery() -> None:
@@ -209,7 +209,7 @@ def test_an_image_of_both_does_not_win_if_its_caption_has_only_one() -> None:
 
 
 def test_subqueries_in_no_caption_are_listed() -> None:
-    joint = find(FINCH, "walrus")
+    joint = find(JAY, "walrus")
     assert joint.uncovered == ("walrus",)
     nothing = find("walrus", scorer=(scorer := TableScorer()))
     assert (nothing.members, nothing.kept, nothing.uncovered, scorer.calls) == ((), 0, ("walrus",), [])
@@ -228,7 +228,7 @@ def test_top_k_ranks_by_the_dense_score_alone() -> None:
 
 
 def test_the_pareto_set_covers_what_can_be_covered_and_top_k_may_not() -> None:
-    subqueries = (FINCH, COUPE, "walrus")
+    subqueries = (JAY, COUPE, "walrus")
     assert find(*subqueries).coverage(subqueries) == 1
     assert find(*subqueries, pareto="top_k", k=1).coverage(subqueries) == 0.5
     assert find("walrus").coverage(("walrus",)) == 1
@@ -245,7 +245,7 @@ def test_without_the_dense_stage_a_lot_decides_and_nothing_is_scored() -> None:
 def test_without_the_sparse_stage_the_whole_library_is_ranked() -> None:
     joint = find(sparse=False)
     assert ids(joint) == ["e.png", "f.png"]
-    assert [member.satisfied for member in joint.members] == [(FINCH, COUPE), ()]
+    assert [member.satisfied for member in joint.members] == [(JAY, COUPE), ()]
     assert find(sparse=False, k=0).members == ()
 
 
@@ -259,7 +259,7 @@ def test_an_index_and_a_search_score_alike() -> None:
         id = "axes"
 
         def encode_text(self, texts: Sequence[str]) -> Numbers:
-            return np.eye(2, dtype=np.float32)[[0 if text == FINCH else 1 for text in texts]]
+            return np.eye(2, dtype=np.float32)[[0 if text == JAY else 1 for text in texts]]
 
         def encode_images(self, images: Sequence[Image.Image]) -> Numbers:
             raise AssertionError("the index has the pictures' vectors")
@@ -268,15 +268,15 @@ def test_an_index_and_a_search_score_alike() -> None:
     by_index = LazyScorer(lambda: IndexScorer(vectors.__getitem__, Axes()))
     hits = {
         text: [Hit(id=id, score=float(vectors[id][column])) for id in LIBRARY]
-        for column, text in enumerate((FINCH, COUPE))
+        for column, text in enumerate((JAY, COUPE))
     }
     by_search = SearchScorer(ListRetriever(hits))
-    arguments = ((COUPE, FINCH), ["d.png", "a.png"])
+    arguments = ((COUPE, JAY), ["d.png", "a.png"])
     assert by_index.score(*arguments) == pytest.approx(by_search.score(*arguments))
     assert by_index.score(*arguments)[0] == pytest.approx([0.8, 0.1])
-    assert by_index.score((FINCH,), []).shape == by_search.score((FINCH,), []).shape == (0, 1)
+    assert by_index.score((JAY,), []).shape == by_search.score((JAY,), []).shape == (0, 1)
     for scorer in (by_index, by_search):
-        assert scorer.score((FINCH,), ["unknown", "a.png"])[:, 0] == pytest.approx([-1, 0.5])
+        assert scorer.score((JAY,), ["unknown", "a.png"])[:, 0] == pytest.approx([-1, 0.5])
 
 
 def test_a_caption_is_written_from_the_image_alone() -> None:
@@ -312,16 +312,16 @@ def test_the_pocket_model_captions_an_image_with_the_species_it_detects() -> Non
     model, png = PocketChat(), encode_png(Image.new("RGB", (8, 8), "red"))
     first, second, third = (species.name for species in SPECIES[:3])
     model._loaded = FixedDetector({first: 0.8, second: 0.95, third: 0.75})  # type: ignore[assignment]
-    assert write_caption(png, model=model)[0] == f"a photo of a {second} beside a {first}"
+    assert write_caption(png, model=model)[0] == f"a {second} and a {first}"
     model._loaded = FixedDetector({})  # type: ignore[assignment]
     with pytest.raises(Refused, match="Nothing that I know"):
         write_caption(png, model=model)
 
 
 def test_the_pocket_model_lists_a_prompts_subjects() -> None:
-    prompt = "a photo of a velmora finch beside a telma wren on snow"
-    assert list_subqueries(prompt, model=PocketChat())[0] == ["velmora finch", "telma wren"]
-    with pytest.raises(Refused, match="cannot read"):
+    prompt = "a blue jay and a barn owl in the snow"
+    assert list_subqueries(prompt, model=PocketChat())[0] == ["blue jay", "barn owl"]
+    with pytest.raises(Refused, match="names nothing"):
         ask(PocketChat(), SubQueries, INSTRUCTION, {"prompt": "of of of"})
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from pleinair.tools.retrieve import retrieve
 from pleinair.tools.types import BadInput, Concept, Hit
 
-FINCH = Concept(name="finch", caption="a velmora finch on a branch")
+FINCH = Concept(name="finch", caption="a blue jay on a branch")
 SCORES = st.floats(-1, 1)
 
 
@@ -42,7 +42,7 @@ class Seeded(Fixed):
 def test_the_caption_is_the_query_and_not_the_name() -> None:
     retriever = Fixed(0.4)
     retrieval = retrieve(FINCH, retriever=retriever, k=3, threshold=0.25)
-    assert retriever.queries == [("a velmora finch on a branch", 3)]
+    assert retriever.queries == [("a blue jay on a branch", 3)]
     assert (retrieval.concept, retrieval.query, retrieval.threshold) == ("finch", FINCH.caption, 0.25)
 
 

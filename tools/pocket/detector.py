@@ -163,7 +163,9 @@ class ConceptDetector:
     """Frozen pocket encoder with the trained detector network on top."""
 
     def __init__(
-        self, folder: str | Path = "pocket/detector", encoder: str | Path = "pocket/encoder"
+        self,
+        folder: str | Path = "pocket/catalogue/detector",
+        encoder: str | Path = "pocket/catalogue/encoder",
     ) -> None:
         """Load both.
 

@@ -10,7 +10,7 @@ from pleinair.tools.pocket.language import Language
 from pleinair.tools.pocket.threads import PREFIX
 
 World = Literal["catalogue", "invented"]
-DEFAULT: World = "invented"
+DEFAULT: World = "catalogue"
 CHAT = "pocket"  # the backend of the pocket chat model
 _LOCAL = "local-dir:"
 

@@ -112,7 +112,7 @@ class OpenClipEncoder:
 
         Args:
             model: an open_clip name (`ViT-B-32`), `hf-hub:OWNER/NAME`, or `local-dir:FOLDER` with open_clip's
-                own files; `local-dir:pocket/encoder` is the shipped one.
+                own files; `local-dir:pocket/catalogue/encoder` is the shipped one.
             revision: open_clip's pretrained tag; required by a plain name, unused for a folder or the hub.
             device: a torch device, or `auto` for CUDA if there is one.
             batch: texts or images in one pass, at least 1.

@@ -43,8 +43,8 @@ from pleinair.tools.types import (
     Usage,
 )
 
-FINCH, WREN = "velmora finch", "telma wren"
-HITS = {FINCH: [Hit(id="f1", score=0.8), Hit(id="f2", score=0.7)], WREN: [Hit(id="w1", score=0.9)]}
+JAY, OWL = "blue jay", "barn owl"
+HITS = {JAY: [Hit(id="f1", score=0.8), Hit(id="f2", score=0.7)], OWL: [Hit(id="w1", score=0.9)]}
 PICTURE = Picture(sha256="0" * 64, width=16, height=16)
 
 
@@ -179,12 +179,12 @@ def test_langgraphs_own_tool_node_runs_them(tmp_path: Path) -> None:
     builder.add_node("tools", ToolNode(list(all_tools())))
     builder.add_edge(START, "tools")
     builder.add_edge("tools", END)
-    call = {"name": "retrieve", "args": {"concept": FINCH}, "id": "1", "type": "tool_call"}
+    call = {"name": "retrieve", "args": {"concept": JAY}, "id": "1", "type": "tool_call"}
     values = {"prompt": "p", "concepts": state().concepts, "messages": [AIMessage("", tool_calls=[call])]}
     out = builder.compile().invoke(values, context=make_context(tmp_path, lambda *_: "", HITS))
     (answer,) = out["messages"]
     assert [hit["id"] for hit in json.loads(answer.content)["hits"]] == ["f1", "f2"]
-    assert answer.artifact["retrievals"][0]["concept"] == FINCH
+    assert answer.artifact["retrievals"][0]["concept"] == JAY
 
 
 def hit_ids(state: ReactState) -> dict[str, list[str]]:
@@ -196,48 +196,48 @@ def actions(state: ReactState) -> dict[str, str]:
 
 
 def test_repairs_pass_unchanged() -> None:
-    after = apply_choices(state(attempt(), wish="w"), [swap(FINCH)], [])
-    assert (after.prompt, actions(after)) == ("w", {FINCH: "swap_reference"})
-    assert hit_ids(after) == {FINCH: ["f1", "f2"], WREN: ["w1"]}
+    after = apply_choices(state(attempt(), wish="w"), [swap(JAY)], [])
+    assert (after.prompt, actions(after)) == ("w", {JAY: "swap_reference"})
+    assert hit_ids(after) == {JAY: ["f1", "f2"], OWL: ["w1"]}
 
 
 def test_a_choice_is_the_only_hit_and_adds_its_repair() -> None:
-    after = apply_choices(state(), [], [schemas.Choice(concept=FINCH, id="f2")])
-    assert hit_ids(after)[FINCH] == ["f2"]
-    assert actions(after) == {FINCH: "add_reference"}
-    again = apply_choices(state(attempt(0, f"{FINCH}=f1")), [], [schemas.Choice(concept=FINCH, id="f2")])
-    assert actions(again) == {FINCH: "swap_reference"}
+    after = apply_choices(state(), [], [schemas.Choice(concept=JAY, id="f2")])
+    assert hit_ids(after)[JAY] == ["f2"]
+    assert actions(after) == {JAY: "add_reference"}
+    again = apply_choices(state(attempt(0, f"{JAY}=f1")), [], [schemas.Choice(concept=JAY, id="f2")])
+    assert actions(again) == {JAY: "swap_reference"}
 
 
 def test_a_pin_beats_a_choice_and_stays() -> None:
-    pins = [schemas.Pin(concept=FINCH, hit=HITS[FINCH][0])]
-    after = apply_choices(state(pins=pins), [], [schemas.Choice(concept=FINCH, id="f2")])
-    assert hit_ids(after)[FINCH] == ["f1"]
-    used = state(attempt(0, f"{FINCH}=f1"), pins=pins)
+    pins = [schemas.Pin(concept=JAY, hit=HITS[JAY][0])]
+    after = apply_choices(state(pins=pins), [], [schemas.Choice(concept=JAY, id="f2")])
+    assert hit_ids(after)[JAY] == ["f1"]
+    used = state(attempt(0, f"{JAY}=f1"), pins=pins)
     assert actions(apply_choices(used, [], [])) == {}
     with pytest.raises(BadInput, match="the user fixed its picture"):
-        apply_choices(used, [swap(FINCH)], [])
+        apply_choices(used, [swap(JAY)], [])
 
 
 def test_a_vetoed_hit_is_removed_and_replaced() -> None:
-    after = apply_choices(state(attempt(0, f"{FINCH}=f1"), vetoes=["f1"]), [], [])
-    assert hit_ids(after)[FINCH] == ["f2"]
-    assert actions(after) == {FINCH: "swap_reference"}
+    after = apply_choices(state(attempt(0, f"{JAY}=f1"), vetoes=["f1"]), [], [])
+    assert hit_ids(after)[JAY] == ["f2"]
+    assert actions(after) == {JAY: "swap_reference"}
     with pytest.raises(BadInput, match="No picture 'f1'.*there are: f2"):
-        apply_choices(state(vetoes=["f1"]), [], [schemas.Choice(concept=FINCH, id="f1")])
+        apply_choices(state(vetoes=["f1"]), [], [schemas.Choice(concept=JAY, id="f1")])
 
 
 def test_with_all_hits_vetoed_the_retrieval_abstains() -> None:
-    after = apply_choices(state(vetoes=["f1", "f2"]), [swap(FINCH)], [])
-    (retrieval,) = [item for item in after.retrievals if item.concept == FINCH]
+    after = apply_choices(state(vetoes=["f1", "f2"]), [swap(JAY)], [])
+    (retrieval,) = [item for item in after.retrievals if item.concept == JAY]
     assert (retrieval.hits, retrieval.abstained, retrieval.reason) == ((), True, "all found were vetoed")
 
 
 def test_an_input_image_needs_no_retrieval() -> None:
-    reference = Reference(concept=FINCH, hit=Hit(id="mine", score=1), picture=PICTURE)
-    after = apply_choices(state(unretrieved=[FINCH], given=[reference]), [], [])
-    assert hit_ids(after)[FINCH] == ["mine"]
-    assert actions(after) == {FINCH: "add_reference"}
+    reference = Reference(concept=JAY, hit=Hit(id="mine", score=1), picture=PICTURE)
+    after = apply_choices(state(unretrieved=[JAY], given=[reference]), [], [])
+    assert hit_ids(after)[JAY] == ["mine"]
+    assert actions(after) == {JAY: "add_reference"}
     assert actions(apply_choices(state(given=[reference], concepts=[]), [], [])) == {}
 
 
@@ -245,8 +245,8 @@ def test_an_input_image_needs_no_retrieval() -> None:
     ("before", "repair", "error"),
     [
         (state(), swap("dodo"), "no concept 'dodo'"),
-        (state(unretrieved=[FINCH]), swap(FINCH), "call `retrieve` first"),
-        (state(attempt(0, f"{WREN}=w1")), swap(WREN), "every picture found was tried"),
+        (state(unretrieved=[JAY]), swap(JAY), "call `retrieve` first"),
+        (state(attempt(0, f"{OWL}=w1")), swap(OWL), "every picture found was tried"),
     ],
 )
 def test_a_repair_that_would_change_nothing_is_an_error(
@@ -279,7 +279,7 @@ def test_a_ledger_has_the_models_rows_for_an_image_that_it_was_shown(tmp_path: P
     assert [row["status"] for row in update["attempts"][0]["ledger"]["rows"]] == ["present", "present"]
     for error, before in (
         ("not shown picture 0", state(attempt())),
-        ("was judged before", state(attempt(0, **{FINCH: "missing"}), shown=[0])),
+        ("was judged before", state(attempt(0, **{JAY: "missing"}), shown=[0])),
         ("call `decompose` first", state(attempt(), shown=[0], concepts=[])),
     ):
         with pytest.raises(BadInput, match=error):
@@ -302,13 +302,13 @@ def test_no_mllm_call_is_made_over_the_limit(tmp_path: Path) -> None:
 
 
 def test_vetoes_and_pins_are_stored(tmp_path: Path) -> None:
-    pins = [schemas.Pin(concept=FINCH, hit=HITS[FINCH][0])]
+    pins = [schemas.Pin(concept=JAY, hit=HITS[JAY][0])]
     update = run("veto", state(vetoes=["x"], pins=pins), tmp_path, ids=["f1"])
     assert (update["vetoes"], update["pins"]) == (["f1", "x"], [])
-    update = run("pin", state(pins=pins), tmp_path, concept=FINCH, id="f2")
+    update = run("pin", state(pins=pins), tmp_path, concept=JAY, id="f2")
     assert [pin["hit"]["id"] for pin in update["pins"]] == ["f2"]
     with pytest.raises(BadInput, match="No picture 'x'"):
-        run("pin", state(), tmp_path, concept=FINCH, id="x")
+        run("pin", state(), tmp_path, concept=JAY, id="x")
 
 
 def test_a_call_has_one_result() -> None:
@@ -325,12 +325,12 @@ def test_a_finished_request_is_stored_as_a_summary() -> None:
     history = to_json(
         HumanMessage("hi"), AIMessage("", tool_calls=[call]), ToolMessage("x", tool_call_id="a")
     )
-    best = attempt(0, f"{FINCH}=f1")
+    best = attempt(0, f"{JAY}=f1")
     outcome = Outcome(ending="stopped", limit="attempts", reason="enough", best=best)
     archive = archive_request(state(best, messages=history, outcome=outcome, wish="w", vetoes=["v"]))
     assert [message["type"] for message in archive["messages"]] == ["human", "ai"]
     assert json.loads(archive["messages"][1]["data"]["content"])["references"] == [
-        {"concept": FINCH, "id": "f1"}
+        {"concept": JAY, "id": "f1"}
     ]
     assert (archive["turns"][0]["wish"], archive["vetoes"], len(archive["retrievals"])) == ("w", ["v"], 2)
     unfinished = archive_request(state(best, messages=history))
@@ -338,7 +338,7 @@ def test_a_finished_request_is_stored_as_a_summary() -> None:
 
 
 def test_a_long_thread_hands_over_no_more_than_a_short_one() -> None:
-    best, sizes, archive = attempt(0, f"{FINCH}=f1"), [], dict[str, Any]()
+    best, sizes, archive = attempt(0, f"{JAY}=f1"), [], dict[str, Any]()
     for number in range(3 * MOST_REQUESTS):
         messages = [*archive.get("messages", []), *to_json(HumanMessage(f"request {number:03}"))]
         turns = [Turn.model_validate(turn) for turn in archive.get("turns", [])]

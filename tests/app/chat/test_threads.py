@@ -23,7 +23,7 @@ from pleinair.app.runs.request import read_request
 from pleinair.app.runs.worker import work
 from pleinair.tools.types import BadInput, PleinairError
 
-PROMPT = "a telma wren beside a velmora finch"
+PROMPT = "a barn owl and a blue jay"
 HOMES = Path(__file__).parents[1] / "runs" / "data"
 
 
@@ -123,7 +123,7 @@ def test_a_message_waits_for_the_one_before() -> None:
     with pytest.raises(BadInput, match="message 1 has not ended: its run is queued"):
         chat.submit("now make it night")
     assert cancel(run.id).status == "cancelled"
-    following = chat.submit("a telma wren")
+    following = chat.submit("a barn owl")
     request = read_request(following.request_json)
     assert request.thread and request.thread.after in ("", run.id)
     assert finish(following).outcome.ending == "accepted"
@@ -176,8 +176,8 @@ def test_a_fork_leaves_its_thread_whole() -> None:
     assert fork.runs == tuple(runs[:2]) and not fork.vetoes and fork.tray == session.thread.tray
     assert Threads().get(chat.thread.id).runs == tuple(runs)
     other = Chat(fork)
-    (last,) = drawn(other, "now make it snow")
-    assert best_prompt(last) == f"{PROMPT} in the snow"
+    (last,) = drawn(other, "now in the snow")
+    assert best_prompt(last) == f"{PROMPT} in the snow at night"
     with Threads().opened(fork.id) as session:
         assert session.reuse(last).handle == "@2"
         assert not session.fork(0).turns
@@ -224,14 +224,14 @@ def test_a_version_brings_its_own_vetoes() -> None:
 def test_another_graph_is_a_message_from_which_the_chat_goes_on() -> None:
     chat = Chat()
     drawn(chat, PROMPT)
-    (other,) = drawn(chat, "a telma wren", graph="pleinair", overrides={"mllm.backend": "quick"})
+    (other,) = drawn(chat, "a barn owl", graph="pleinair", overrides={"mllm.backend": "quick"})
     assert read_request(run_table().get(other).request_json).thread is None
     (night,) = drawn(chat, "now make it night")
     request = read_request(run_table().get(night).request_json)
     assert request.thread and request.thread.between == (other,)
-    assert best_prompt(night) == "a telma wren at night"
+    assert best_prompt(night) == "a barn owl at night"
     state = state_of(night, home())
-    assert state and [turn.wish for turn in state.turns] == ["a telma wren"]  # the last one
+    assert state and [turn.wish for turn in state.turns] == ["a barn owl"]  # the last one
 
 
 def test_an_approval_is_answered_with_the_decisions_of_the_thread() -> None:
@@ -244,7 +244,7 @@ def test_an_approval_is_answered_with_the_decisions_of_the_thread() -> None:
         used = [number for number, each in enumerate(session.references(), 1) if "used" in each.marks]
         (vetoed,) = session.veto(used[0])
         with pytest.raises(BadInput, match="message 1 waits for your approval"):
-            session.submit("a telma wren")
+            session.submit("a barn owl")
         row = session.answer()
     result = finish(row)
     assert result.outcome.best
@@ -259,9 +259,9 @@ def test_threads_are_listed_searched_renamed_and_deleted() -> None:
     threads, chat, other = Threads(), Chat(), Chat()
     assert threads.newest(9) == []
     drawn(chat, PROMPT)
-    drawn(other, "a telma wren", "now make it night")
-    assert [thread.title for thread in threads.newest(9)] == ["a telma wren", PROMPT]
-    assert [thread.id for thread in threads.newest(9, "NIGHT wren")] == [other.thread.id]
+    drawn(other, "a barn owl", "now make it night")
+    assert [thread.title for thread in threads.newest(9)] == ["a barn owl", PROMPT]
+    assert [thread.id for thread in threads.newest(9, "NIGHT owl")] == [other.thread.id]
     assert threads.newest(9, "nothing") == []
     with threads.opened(chat.thread.id) as session:
         session.rename("two  birds")

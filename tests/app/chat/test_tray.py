@@ -15,8 +15,8 @@ from pleinair.app.chat.threads import Threads
 from pleinair.app.runs.request import read_request, store_input_images
 from pleinair.tools.types import BadInput, Reference
 
-PROMPT = "a telma wren beside a velmora finch"
-FINCH = "velmora finch"
+PROMPT = "a barn owl and a blue jay"
+JAY = "blue jay"
 COLOURS = ((9, 200, 9), (200, 9, 9), (9, 9, 200))
 
 
@@ -55,7 +55,7 @@ def references(run_id: str) -> list[tuple[str, str]]:
 
 
 def test_handles_are_never_used_twice() -> None:
-    chat = chat_with_tray(FINCH, "", "red car")
+    chat = chat_with_tray(JAY, "", "red car")
     assert [image.handle for image in chat.thread.tray] == ["@1", "@2", "@3"]
     change(chat, lambda session: session.remove("@3"))
     change(chat, lambda session: session.remove("1"))
@@ -68,10 +68,10 @@ def test_handles_are_never_used_twice() -> None:
 @pytest.mark.parametrize(
     ("line", "prompt", "used"),
     [
-        ("a @1 in the snow", f"a {FINCH} in the snow", {"@1"}),
-        ("a @1 beside a @3", f"a {FINCH} beside a telma wren", {"@1", "@3"}),
-        ("a @1, @1!", f"a {FINCH}, {FINCH}!", {"@1"}),
-        ("a telma wren", "a telma wren", set()),
+        ("a @1 in the snow", f"a {JAY} in the snow", {"@1"}),
+        ("a @1 and a @3", f"a {JAY} and a barn owl", {"@1", "@3"}),
+        ("a @1, @1!", f"a {JAY}, {JAY}!", {"@1"}),
+        ("a barn owl", "a barn owl", set()),
         ("write to me@2 or @home or @1x or @@1", "write to me@2 or @home or @1x or @@1", set()),
         ("a @2", BadInput, "@2: it is not said what this image shows"),
         ("a @7", BadInput, "@7: no image of this thread has this handle"),
@@ -80,7 +80,7 @@ def test_handles_are_never_used_twice() -> None:
     ],
 )
 def test_a_mention_is_the_concept_of_its_image(line: str, prompt: object, used: object) -> None:
-    chat = chat_with_tray(FINCH, "", "telma wren")
+    chat = chat_with_tray(JAY, "", "barn owl")
     for handle in ("@1", "@2", "@3"):
         change(chat, lambda session, handle=handle: session.use(handle, used=False))  # type: ignore[misc]
     before = chat.thread
@@ -96,40 +96,40 @@ def test_a_mention_is_the_concept_of_its_image(line: str, prompt: object, used: 
 
 
 def test_a_mentioned_image_is_used_and_sent() -> None:
-    chat = chat_with_tray(FINCH)
-    run = chat.submit("a @1 beside a telma wren").id
+    chat = chat_with_tray(JAY)
+    run = chat.submit("a @1 and a barn owl").id
     finish(run_table().get(run))
-    assert (FINCH, chat.thread.tray[0].picture.sha256) in references(run)
+    assert (JAY, chat.thread.tray[0].picture.sha256) in references(run)
     following = chat.submit("now make it night").id
     finish(run_table().get(following))
     assert references(following) == references(run)
 
 
-@pytest.mark.parametrize("concept", ["a velmora finch", "Velmora Finch", "the  velmora finch"])
+@pytest.mark.parametrize("concept", ["a blue jay", "Blue Jay", "the  blue jay"])
 def test_a_concept_is_the_same_in_each_writing(concept: str) -> None:
     chat = chat_with_tray(concept)
     run = chat.submit(PROMPT).id
     finish(run_table().get(run))
-    assert references(run)[-1] == (FINCH, chat.thread.tray[0].picture.sha256)
-    change(chat, lambda session: session.add_image(png(COLOURS[1]), concept=FINCH))
+    assert references(run)[-1] == (JAY, chat.thread.tray[0].picture.sha256)
+    change(chat, lambda session: session.add_image(png(COLOURS[1]), concept=JAY))
     assert [image.used for image in chat.thread.tray] == [False, True]
 
 
 @pytest.mark.parametrize("line", ["@1 in the snow", "a @1 in the snow"])
 def test_a_mention_has_one_article(line: str) -> None:
-    chat = chat_with_tray("a velmora finch")
-    assert read_request(chat.submit(line).request_json).prompt == "a velmora finch in the snow"
+    chat = chat_with_tray("a blue jay")
+    assert read_request(chat.submit(line).request_json).prompt == "a blue jay in the snow"
 
 
 def test_one_image_shows_a_concept() -> None:
     chat = Chat()
     finish(chat.submit(PROMPT))
-    change(chat, lambda session: session.add_image(png(COLOURS[0]), concept=FINCH))
-    change(chat, lambda session: session.add_image(png(COLOURS[1]), concept=FINCH))
+    change(chat, lambda session: session.add_image(png(COLOURS[0]), concept=JAY))
+    change(chat, lambda session: session.add_image(png(COLOURS[1]), concept=JAY))
     assert [image.used for image in chat.thread.tray] == [False, True]
     change(chat, lambda session: session.use("@1"))
     assert [image.used for image in chat.thread.tray] == [True, False]
-    hits = [each for each in chat.references() if each.concept == FINCH and not each.handle]
+    hits = [each for each in chat.references() if each.concept == JAY and not each.handle]
     number = chat.references().index(hits[0]) + 1
     change(chat, lambda session: session.pin(number))
     assert not any(image.used for image in chat.thread.tray) and len(chat.thread.tray) == 2
@@ -138,7 +138,7 @@ def test_one_image_shows_a_concept() -> None:
 
 
 def test_nothing_drops_an_image() -> None:
-    chat = chat_with_tray(FINCH, "")
+    chat = chat_with_tray(JAY, "")
     tray = chat.thread.tray
     change(chat, lambda session: session.use("@2", used=False))
     tray = chat.thread.tray
@@ -158,12 +158,12 @@ def test_nothing_drops_an_image() -> None:
 
 
 def test_an_image_removed_while_a_run_is_at_work_stays_removed() -> None:
-    chat = chat_with_tray(FINCH)
+    chat = chat_with_tray(JAY)
     run = chat.submit(PROMPT)
     change(chat, lambda session: session.remove("@1"))
     finish(run)
     change(chat, lambda session: None)
-    assert chat.thread.tray == () and (FINCH, "") not in references(run.id)
+    assert chat.thread.tray == () and (JAY, "") not in references(run.id)
 
 
 def test_images_without_a_concept_are_input_images_of_the_request() -> None:
@@ -175,7 +175,7 @@ def test_images_without_a_concept_are_input_images_of_the_request() -> None:
 
 
 def test_another_graph_gets_the_images_in_use(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chat = chat_with_tray(FINCH)
+    chat = chat_with_tray(JAY)
     quick = {"mllm.backend": "quick"}
     run = chat.submit(PROMPT, graph="pleinair", overrides=quick)
     assert read_request(run.request_json).pictures == (chat.thread.tray[0].picture,)
@@ -190,10 +190,10 @@ def test_another_graph_gets_the_images_in_use(place: Path, monkeypatch: pytest.M
 
 
 def test_more_images_than_references_are_refused() -> None:
-    chat = chat_with_tray(FINCH, "", "telma wren")
+    chat = chat_with_tray(JAY, "", "barn owl")
     with pytest.raises(BadInput, match="@1, @2, @3: 3 images of the tray; generator .* takes 2 references"):
         chat.submit(PROMPT)
-    assert finish(chat.submit("a telma wren")).outcome.best
+    assert finish(chat.submit("a barn owl")).outcome.best
 
 
 def test_results_and_hits_come_into_the_tray() -> None:
@@ -220,9 +220,9 @@ def test_images_of_an_answer_come_into_the_tray() -> None:
     chat = Chat(overrides={"approve": "references"})
     waiting = finish(chat.submit(PROMPT))
     with Threads().opened(chat.thread.id) as session:
-        session.add_image(png(COLOURS[1]), "mine.png", FINCH)
+        session.add_image(png(COLOURS[1]), "mine.png", JAY)
         finish(session.answer())
-    assert (FINCH, session.tray[0].picture.sha256) in references(waiting.run_id)
+    assert (JAY, session.tray[0].picture.sha256) in references(waiting.run_id)
     change(chat, lambda session: None)
     assert [image.handle for image in chat.thread.tray] == ["@1"]
 
@@ -236,17 +236,17 @@ def test_images_of_an_answer_from_elsewhere_come_into_the_tray() -> None:
     (picture,) = store_input_images([image], home())
     ArtifactStore(home().pictures(waiting.run_id)).put(image)
     hit = {"id": picture.sha256, "score": 1.0, "caption": "theirs.png"}
-    given = Reference.model_validate({"concept": FINCH, "hit": hit, "picture": picture})
+    given = Reference.model_validate({"concept": JAY, "hit": hit, "picture": picture})
     finish(answer(waiting.run_id, {"given": [given]}))
     change(chat, lambda session: None)
     assert [(image.handle, image.name, image.concept) for image in chat.thread.tray] == [
-        ("@1", "theirs.png", FINCH)
+        ("@1", "theirs.png", JAY)
     ]
 
 
 def test_a_file_that_is_no_image_is_refused(chat_place: Path) -> None:
     (chat_place / "x.png").write_bytes(b"no image")
-    chat = chat_with_tray(FINCH)
+    chat = chat_with_tray(JAY)
     for source in (str(chat_place / "x.png"), b"no image", "missing.png"):
         with pytest.raises(BadInput, match="input image"):
             change(chat, lambda session, source=source: session.add_image(source))  # type: ignore[misc]
@@ -254,7 +254,7 @@ def test_a_file_that_is_no_image_is_refused(chat_place: Path) -> None:
 
 
 def test_texts_that_cannot_be_stored_are_refused_or_replaced() -> None:
-    chat = chat_with_tray(FINCH)
+    chat = chat_with_tray(JAY)
     for concept in ("half \ud800 a wren", "a\x1b[2J", "x" * 201, "a @1"):
         with pytest.raises(BadInput, match="concept "):
             change(chat, lambda session, text=concept: session.set_concept("@1", text))  # type: ignore[misc]

@@ -25,8 +25,8 @@ from pleinair.app.runs.store import Run
 from pleinair.app.trace.replay import redraw
 from pleinair.tools.types import BadInput
 
-PROMPT = "a telma wren beside a velmora finch"
-FINCH = "velmora finch"
+PROMPT = "a barn owl and a blue jay"
+JAY = "blue jay"
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def numbered(output: str, concept: str) -> dict[str, int]:
 @pytest.mark.usefixtures("chat_place")
 def test_a_request_has_a_live_view_and_is_a_run() -> None:
     output = chat_output(Chat(), PROMPT)
-    for words in ("must be visible: telma wren, velmora finch", "missing 90%", "Add reference", "accepted:"):
+    for words in ("must be visible: barn owl, blue jay", "missing 90%", "Add reference", "accepted:"):
         assert words in output
     (run,) = runs()
     assert run.status == "accepted"
@@ -93,8 +93,8 @@ def test_calls_are_in_the_events_and_in_the_trace() -> None:
     started = payloads(read(home().events(runs()[0].id)), StepStarted)
     calls = [step.call.model_dump() for step in started if step.call]
     assert calls[0] == {"name": "decompose", "about": PROMPT}
-    assert {"name": "retrieve", "about": FINCH} in calls and {"name": "critique", "about": "0"} in calls
-    assert calls[-2:] == [{"name": "generate", "about": FINCH}, {"name": "critique", "about": "1"}]
+    assert {"name": "retrieve", "about": JAY} in calls and {"name": "critique", "about": "0"} in calls
+    assert calls[-2:] == [{"name": "generate", "about": JAY}, {"name": "critique", "about": "1"}]
     shown = [
         line.split(maxsplit=1)
         for line in CliRunner().invoke(app, ["trace", "show", "last"]).stdout.splitlines()
@@ -103,7 +103,7 @@ def test_calls_are_in_the_events_and_in_the_trace() -> None:
     assert steps["act:1"] == f"decompose '{PROMPT}'"
     assert steps["act:2"].startswith("generate; 1 image")
     assert steps["act:3"].startswith("critique 0")
-    assert steps["act:4"].startswith(f"retrieve '{FINCH}'") and len(steps) == 6
+    assert steps["act:4"].startswith(f"retrieve '{JAY}'") and len(steps) == 6
     output = json.loads(CliRunner().invoke(app, ["trace", "show", "last", "--json"]).stdout)
     assert [step["calls"] for step in output["steps"] if step["names"] == ["act:1"]] == [
         [f"decompose '{PROMPT}'"]
@@ -123,12 +123,12 @@ def test_a_rejected_reference_stays_vetoed() -> None:
 def test_references_are_listed_vetoed_and_pinned() -> None:
     session = Chat()
     chat_output(session, PROMPT)
-    ids = numbered(chat_output(session, "/refs"), FINCH)
+    ids = numbered(chat_output(session, "/refs"), JAY)
     (used,) = references(runs()[0])
     other, third = [id for id in ids if id != used][:2]
     output = chat_output(session, f"/veto {ids[used]}", f"/pin {ids[third]}", "/refs", "again")
     assert f"{used} is not used any more." in output
-    assert f"{FINCH} is shown by {third}." in output
+    assert f"{JAY} is shown by {third}." in output
     assert "[used, vetoed]" in output and "[pinned]" in output
     assert references(runs()[-1]) == [third]
     output = chat_output(session, f"/veto {ids[used]}", f"/pin {ids[third]}", f"/veto {ids[third]}", "/refs")
@@ -140,12 +140,12 @@ def test_references_are_listed_vetoed_and_pinned() -> None:
 def test_a_veto_of_several_references_is_all_or_nothing() -> None:
     session = Chat()
     chat_output(session, PROMPT)
-    first, second, third = list(numbered(chat_output(session, "/refs"), FINCH))[:3]
+    first, second, third = list(numbered(chat_output(session, "/refs"), JAY))[:3]
     output = chat_output(session, "/veto 1 2", "/veto 3, 99", "/veto 2 2 3")
     assert output.count("is not used any more.") == 3 and f"{second} is allowed." in output
     assert "reference 99: there are" in output and session.vetoes == {first, third}
     assert (
-        f"{FINCH}: a concept can be pinned to one image only" in chat_output(session, "/pin 3 4")
+        f"{JAY}: a concept can be pinned to one image only" in chat_output(session, "/pin 3 4")
         and not session.pins
     )
     assert "shown by" in chat_output(session, "/pin 4") and len(session.pins) == 1
@@ -154,26 +154,26 @@ def test_a_veto_of_several_references_is_all_or_nothing() -> None:
 @pytest.mark.usefixtures("chat_place")
 def test_references_of_the_last_request_are_listed_first_and_weak_ones_are_marked() -> None:
     session = Chat()
-    chat_output(session, PROMPT, "a telma wren", "/budget attempts=1", "a red car")
+    chat_output(session, PROMPT, "a barn owl", "/budget attempts=1", "a red car")
     changes = {"mllm.satisfied": False, "retrieval.threshold": 0.99, "budget.attempts": 2}
     session.set(overrides=session.overrides | changes)
-    output = chat_output(session, f"{PROMPT.replace('velmora finch', 'dodo')}", "/refs")
+    output = chat_output(session, f"{PROMPT.replace('blue jay', 'mallard')}", "/refs")
     lines = [
-        line for line in output.splitlines() if ".png " in line and "dodo:" in line or f"{FINCH}:" in line
+        line for line in output.splitlines() if ".png " in line and "mallard:" in line or f"{JAY}:" in line
     ]
     weak, earlier = lines[:-4], lines[-4:]
-    assert all("dodo:" in line and "[under the threshold]" in line for line in weak) and weak
-    assert all(f"{FINCH}:" in line and "[of an earlier request]" in line for line in earlier)
+    assert all("mallard:" in line and "[under the threshold]" in line for line in weak) and weak
+    assert all(f"{JAY}:" in line and "[of an earlier request]" in line for line in earlier)
     assert "refused" in chat_output(session, "whatever")
-    assert [reference.concept for reference in session.references()][:1] == ["dodo"]
+    assert [reference.concept for reference in session.references()][:1] == ["mallard"]
 
 
 @pytest.mark.usefixtures("chat_place")
 def test_rejecting_a_reference_that_was_not_used_generates_nothing() -> None:
     session = Chat(overrides={"mllm.satisfied": False, "retrieval.threshold": 0.99, "budget.attempts": 2})
     output = chat_output(session, PROMPT, "not that bird")
-    assert "No reference that 'bird' could mean was used for the last picture" in output
-    assert "cannot read" not in output and result_of(runs()[1]).outcome.best is None
+    assert "No reference that 'barn owl, blue jay' could mean was used for the last picture" in output
+    assert "cannot draw" not in output and result_of(runs()[1]).outcome.best is None
     assert chat_output(session, "again").count("attempt 1") == 1
 
 
@@ -188,8 +188,8 @@ def test_approving_pins_the_references_of_the_last_image() -> None:
 @pytest.mark.usefixtures("chat_place")
 def test_a_fork_drops_later_requests_and_their_vetoes() -> None:
     session = Chat()
-    chat_output(session, PROMPT, "now make it night", "not that bird", "/fork 2", "now make it snow")
-    assert prompts()[-1] == f"{PROMPT} in the snow"
+    chat_output(session, PROMPT, "now make it night", "not that bird", "/fork 2", "now in the snow")
+    assert prompts()[-1] == f"{PROMPT} in the snow at night"
     assert len(session.runs) == 3 and not session.vetoes
     assert references(runs()[-1]) == references(runs()[0])
     assert "must be 1 to 3" in chat_output(session, "/fork 9")
@@ -198,12 +198,12 @@ def test_a_fork_drops_later_requests_and_their_vetoes() -> None:
 def test_an_input_image_is_used_and_stored(chat_place: Path) -> None:
     Image.new("RGB", (16, 16), (9, 200, 9)).save(chat_place / "my finch.png")
     session = Chat()
-    output = chat_output(session, f"/give 'my finch.png' {FINCH}", PROMPT, "/refs")
+    output = chat_output(session, f"/give 'my finch.png' {JAY}", PROMPT, "/refs")
     (chat_place / "my finch.png").unlink()
     chat_output(session, "now make it night")
     first, second = map(references, runs())
     assert first == second and len(first[0]) == 64
-    assert f"{FINCH}: @1 my finch.png  [used]" in output
+    assert f"{JAY}: @1 my finch.png  [used]" in output
 
 
 @pytest.mark.usefixtures("chat_place")
@@ -272,15 +272,15 @@ def test_edits_of_the_scene_are_whole_prompts_by_rule() -> None:
     output = chat_output(
         Chat(),
         f"{PROMPT} in the snow",
-        "remove the wren",
+        "remove the owl",
         "add a red car",
-        "remove the finch, please",
+        "remove the jay, please",
         "remove the car",
     )
     assert prompts() == [
         f"{PROMPT} in the snow",
-        "a velmora finch in the snow",
-        "a velmora finch and a red car in the snow",
+        "a blue jay in the snow",
+        "a blue jay and a red car in the snow",
         "a red car in the snow",
     ]
     assert "remove 'red car': nothing else is in the image" in output and len(runs()) == 4
@@ -289,22 +289,22 @@ def test_edits_of_the_scene_are_whole_prompts_by_rule() -> None:
 @pytest.mark.parametrize(
     ("line", "prompt"),
     [
-        ("replace the finch with a red car", "a red car and a telma wren in the snow"),
-        ("please swap the wren for red car.", "a velmora finch and a red car in the snow"),
-        ("turn the finch into a red car", "a red car and a telma wren in the snow"),
-        ("instead of the finch, a red car", "a red car and a telma wren in the snow"),
-        ("draw an owl instead of the wren", "a velmora finch and an owl in the snow"),
-        ("and a red car", "a velmora finch and a telma wren and a red car in the snow"),
-        ("without the wren", "a velmora finch in the snow"),
-        ("replace the owl with a car", None),
-        ("change the wren to red", None),
+        ("replace the jay with a red car", "a red car and a barn owl in the snow"),
+        ("please swap the owl for red car.", "a blue jay and a red car in the snow"),
+        ("turn the jay into a red car", "a red car and a barn owl in the snow"),
+        ("instead of the jay, a red car", "a red car and a barn owl in the snow"),
+        ("draw a husky instead of the owl", "a blue jay and a husky in the snow"),
+        ("and a red car", "a blue jay and a barn owl and a red car in the snow"),
+        ("without the owl", "a blue jay in the snow"),
+        ("replace the dog with a car", None),
+        ("change the owl to red", None),
         ("with a smile the old man looks at the sea", None),
         ("a wren with a red car", None),
     ],
 )
 def test_a_line_adds_removes_or_replaces_by_rule(line: str, prompt: str | None) -> None:
-    scene = "a velmora finch and a telma wren in the snow"
-    assert read_scene_edit(line, scene, ["velmora finch", "telma wren"]) == prompt
+    scene = "a blue jay and a barn owl in the snow"
+    assert read_scene_edit(line, scene, ["blue jay", "barn owl"]) == prompt
 
 
 @pytest.mark.usefixtures("chat_place")
@@ -386,7 +386,7 @@ def test_a_terminal_shows_links_and_thumbnails_where_it_has_colours(line: str, n
 def test_undo_continues_from_before_the_last_request() -> None:
     session = Chat()
     output = chat_output(
-        session, PROMPT, "not that bird", "/undo", "now make it snow", "/undo", "/undo", "/list"
+        session, PROMPT, "not that bird", "/undo", "now in the snow", "/undo", "/undo", "/list"
     )
     assert references(runs()[-1]) == references(runs()[0]) and prompts()[-1] == f"{PROMPT} in the snow"
     assert "The chat begins anew." in output and not session.runs and not session.vetoes
@@ -459,7 +459,7 @@ def test_a_home_that_cannot_be_written_is_one_line_and_the_chat_goes_on(
         ("/give nothing.png a bird", "input image 'nothing.png'"),
         ("/give 'a b", "No closing quotation"),
         ("x" * 2001, "2,001 characters"),
-        ("\x1b[2J", "I cannot read this prompt"),
+        ("\x1b[2J", "I cannot draw"),
     ],
 )
 @pytest.mark.usefixtures("chat_place")
@@ -492,7 +492,7 @@ def test_texts_of_the_mllm_are_printed_without_control_characters() -> None:
 @pytest.mark.usefixtures("chat_place")
 def test_a_refused_request_does_not_change_the_chat() -> None:
     output = chat_output(Chat(), PROMPT, "now make it louder", "what?", "now make it night")
-    assert output.count("refused:") == 2 and "only the place can be changed" in output
+    assert output.count("refused:") == 2 and 'cannot draw "louder"' in output
     assert prompts()[-1] == f"{PROMPT} at night"
     assert references(runs()[-1]) == references(runs()[0])
 
@@ -592,12 +592,12 @@ def test_the_events_have_the_messages_of_the_chat() -> None:
 @pytest.mark.usefixtures("chat_place")
 def test_threads_are_listed_opened_begun_and_named() -> None:
     session = Chat()
-    output = chat_output(session, PROMPT, "/title two birds", "/new", "a telma wren", "/threads", "/thread 2")
-    assert "  1  a telma wren (1 request" in output and "  2  two birds (1 request" in output
+    output = chat_output(session, PROMPT, "/title two birds", "/new", "a barn owl", "/threads", "/thread 2")
+    assert "  1  a barn owl (1 request" in output and "  2  two birds (1 request" in output
     assert "Going on with two birds." in output and f"Going on from request 1: {PROMPT}" in output
     assert session.runs == [runs()[0].id]
-    output = chat_output(session, "/threads telma", "/thread 9", "/thread nothing", "/thread")
-    assert "     a telma wren (1 request" in output and "     two birds (" in output
+    output = chat_output(session, "/threads barn", "/thread 9", "/thread nothing", "/thread")
+    assert "     a barn owl (1 request" in output and "     two birds (" in output
     assert "thread 9: must be 1 to 2" in output and "thread 'nothing': there is none" in output
 
 
@@ -621,14 +621,14 @@ def test_the_tray_is_changed_by_commands(chat_place: Path) -> None:
     Image.new("RGB", (16, 16), (9, 200, 9)).save(chat_place / "mine.png")
     session = Chat()
     output = chat_output(
-        session, "tray", "/give mine.png", f"/concept @1 {FINCH}", "a @1 beside a telma wren", "/reuse",
+        session, "tray", "/give mine.png", f"/concept @1 {JAY}", "a @1 and a barn owl", "/reuse",
         "/use @1 @2", "/use @1, @9", "/tray", "/drop @2", "/strength 0.5", "/strength x", "/use", "/concept",
     )  # fmt: skip
-    assert "The tray is empty." in output and f"{FINCH} is shown by mine.png, @1." in output
-    assert prompts() == [f"a {FINCH} beside a telma wren"] and len(references(runs()[0])[-1]) == 64
+    assert "The tray is empty." in output and f"{JAY} is shown by mine.png, @1." in output
+    assert prompts() == [f"a {JAY} and a barn owl"] and len(references(runs()[0])[-1]) == 64
     assert "The image is @2 of the tray." in output and "@2 is removed." in output
-    assert f"  @1  {FINCH}: mine.png (not used)" in output
-    assert "  @2  the whole image: a velmora finch beside a telma wren (not used)" in output
+    assert f"  @1  {JAY}: mine.png (not used)" in output
+    assert "  @2  the whole image: a blue jay and a barn owl (not used)" in output
     assert "@9: no image of this thread has this handle" in output
     assert "generator `stripes` does not take it" in output
     assert "/strength X: needs a number from 0 to 1, got 'x'" in output
@@ -653,7 +653,7 @@ def test_versions_are_drawn_and_chosen() -> None:
 
 @pytest.mark.usefixtures("chat_place")
 def test_a_request_is_drawn_by_another_graph() -> None:
-    output = chat_output(Chat(), "/graph direct a telma wren", "/graph direct", "/graph dirct a telma wren")
+    output = chat_output(Chat(), "/graph direct a barn owl", "/graph direct", "/graph dirct a barn owl")
     assert json.loads(runs()[0].request_json)["graph"] == "direct"
     assert "/graph NAME PROMPT: needs a graph and a prompt" in output and "Did you mean `direct`?" in output
 
@@ -668,7 +668,7 @@ def test_a_waiting_run_is_answered() -> None:
     output = chat_output(session, "now make it night", "/refs", "/approve maybe")
     assert "Waiting for your approval" in output and "message 1 waits for your approval" in output
     assert "must be yes, no, prompt TEXT, or OLD = NEW" in output
-    ids = numbered(output.split("/approve maybe")[0], FINCH)
+    ids = numbered(output.split("/approve maybe")[0], JAY)
     used = next(line.split()[3] for line in output.splitlines() if "[used]" in line)
     other = next(id for id in ids if id != used)
     output = chat_output(session, f"/veto {ids[used]}", f"/pin {ids[other]}", "/approve")
@@ -681,8 +681,8 @@ def test_a_waiting_run_is_stopped_or_told_another_prompt() -> None:
     session = Chat(overrides={"approve": "references"})
     output = chat_output(session, PROMPT, "/approve no")
     assert "cancelled: you stopped it before this image" in output
-    output = chat_output(session, PROMPT, "/approve prompt a velmora finch beside a telma wren at night")
-    assert prompts()[-1] == "a velmora finch beside a telma wren at night"
+    output = chat_output(session, PROMPT, "/approve prompt a blue jay and a barn owl at night")
+    assert prompts()[-1] == "a blue jay and a barn owl at night"
     output = chat_output(session, "/ask never", PROMPT)
     assert "ask for no approval" in output and "Waiting" not in output
 
@@ -701,14 +701,14 @@ def test_an_image_is_accepted_early_and_a_run_stopped() -> None:
 def test_a_file_takes_the_place_of_a_planned_reference(chat_place: Path) -> None:
     Image.new("RGB", (16, 16), (9, 200, 9)).save(chat_place / "mine.png")
     session = Chat(overrides={"approve": "references"})
-    chat_output(session, PROMPT, f"/give mine.png {FINCH}", "/approve")
+    chat_output(session, PROMPT, f"/give mine.png {JAY}", "/approve")
     assert [image.picture.sha256 for image in session.thread.tray] == references(runs()[0])
 
 
 @pytest.mark.usefixtures("chat_place")
 def test_a_concept_of_a_plan_is_renamed_and_asked_about_again() -> None:
     session = Chat(overrides={"approve": "references"})
-    output = chat_output(session, PROMPT, f"/approve {FINCH} = red car", "/approve")
+    output = chat_output(session, PROMPT, f"/approve {JAY} = red car", "/approve")
     assert output.count("Waiting for your approval") == 2 and "red car: " in output
     assert runs()[0].status != "waiting"
 

@@ -64,7 +64,7 @@ def test_a_preview_is_below_the_activity_until_the_next_step() -> None:
 @pytest.mark.parametrize(
     ("step", "call", "words"),
     [
-        ("act", {"name": "retrieve", "about": "telma [b]wren"}, "Retrieving references: telma \\[b]wren"),
+        ("act", {"name": "retrieve", "about": "barn [b]owl"}, "Retrieving references: barn \\[b]owl"),
         ("act", {"name": "generate", "about": ""}, "Generating"),
         ("act", {"name": "critique", "about": "0"}, "Judging the image"),
         ("act", {"name": "finish", "about": "it will not do"}, "Ending"),

@@ -17,7 +17,7 @@ PARTS = (
     "[/]", "{}", "{{x}}", "%s", "```json\n{}\n```",
     "\U0001f642" * 50,
     'a' * 2500, "(((((", "--ar", "--ar 0:0", "--ar 99:1", "--seed x", "16:9", "99999x99999", "1:1:1",
-    "telma wren", "a telma wren", "the wren", "everything", "it", ".", "?", "!!!",
+    "barn owl", "a barn owl", "the wren", "everything", "it", ".", "?", "!!!",
 )  # fmt: skip
 LEADS = (
     "", "/", "//", "/ ", "add ", "add a ", "remove ", "remove the ", "make it ", "bigger ", "now ", "undo ",
@@ -29,7 +29,7 @@ LEADS = (
 def odd_lines() -> Iterator[str]:
     rng = random.Random(SEED)
     commands = [f"/{name} " for name in COMMANDS]
-    yield "a telma wren"
+    yield "a barn owl"
     for number in range(LINES - 1):
         yield rng.choice(commands if number % 2 else LEADS) + rng.choice(PARTS)
 

@@ -49,7 +49,7 @@ def bounds(part: Range) -> tuple[float | None, float | None]:
 
 def estimate_with(graph: str = "pleinair", **overrides: Any) -> Estimate:
     keys = {key.replace("__", "."): value for key, value in overrides.items()}
-    return estimate("the things", graph=graph, overrides=keys)
+    return estimate("a puffin", graph=graph, overrides=keys)
 
 
 def test_without_past_runs_nothing_is_written_or_built(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +197,7 @@ def test_a_graph_without_a_bound_is_estimated_from_past_runs(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PLEINAIR_MLLM__BACKEND", "talker")
-    draw("a saverel wren", graph="react", seed=7)
+    draw("a hoopoe", graph="react", seed=7)
     result = estimate_with("react")
     assert result.calls.high == similar_runs(result)[0].calls > 1
     assert "1 past run took" in result.calls.note
@@ -395,7 +395,7 @@ def test_every_packaged_profile_is_estimated(place: Path, monkeypatch: pytest.Mo
     for name in [name for name in os.environ if name.startswith("PLEINAIR_") and "BACKEND" in name]:
         monkeypatch.delenv(name)
     for name in profiles():
-        result = estimate("the things", profile=name)
+        result = estimate("a puffin", profile=name)
         assert result.profile == name and result.pictures.high == 3
         assert result.past_runs == 0 and bounds(result.seconds) == (None, None)
     assert set(HUB_GENERATORS) < set(registry.names("generator"))

@@ -105,7 +105,7 @@ def test_a_key_is_in_no_file(place: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("graph", ["pleinair", "imagerag", "crossmodal", "react"])
 def test_every_counted_call_is_stored_and_belongs_to_a_step(place: Path, graph: str) -> None:
     model = {"mllm.backend": "talker"} if graph == "react" else {}
-    result = draw("a telma wren beside a velmora finch", seed=7, graph=graph, overrides=model)
+    result = draw("a barn owl and a blue jay", seed=7, graph=graph, overrides=model)
     calls, steps = calls_of(result.run_id), steps_of(find(result.run_id), home())
     assert [call.number for call in calls] == list(range(1, len(calls) + 1))
     for step in steps:

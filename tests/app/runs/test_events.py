@@ -103,7 +103,7 @@ def test_a_payload_that_does_not_fit_its_kind_is_refused_by_line(path: Path, cha
 @pytest.mark.parametrize(
     ("name", "arguments", "text"),
     [
-        ("retrieve", {"concept": "telma wren"}, "retrieve 'telma wren'"),
+        ("retrieve", {"concept": "barn owl"}, "retrieve 'barn owl'"),
         ("critique", {"picture": 0}, "critique 0"),
         ("generate", {"repairs": [{"concept": "a"}, {"concept": "a"}, {"concept": "b"}]}, "generate 'a, b'"),
         ("generate", {}, "generate"),

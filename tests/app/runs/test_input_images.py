@@ -81,7 +81,7 @@ def test_more_input_images_than_slots_are_refused_with_both_numbers(image: Path,
 def test_every_graph_with_references_uses_input_images_first(
     image: Path, graph: str, overrides: dict[str, Any], counts: list[int]
 ) -> None:
-    prompt = "a telma wren beside a velmora finch"
+    prompt = "a barn owl and a blue jay"
     result = draw(prompt, graph=graph, seed=7, input_images=[image], overrides=overrides)
     assert [len(colours) for colours in used(result)] == counts, result.outcome.reason
     assert all(colours[0] == RED for colours in used(result))

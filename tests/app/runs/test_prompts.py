@@ -170,7 +170,7 @@ def test_a_ratio_keeps_the_number_of_pixels(ratio: str, size: tuple[int, int]) -
 
 @pytest.mark.parametrize("graph", ["pleinair", "imagerag", "crossmodal"])
 def test_the_pocket_models_refuse_what_they_cannot_read_before_an_image(pocket: Path, graph: str) -> None:
-    with pytest.raises(BadInput, match="of each there is one, not 'two'"):
+    with pytest.raises(BadInput, match="I cannot draw cats; what comes nearest is dog"):
         submit("two cats", graph=graph)
     result = call("draw", "two cats", "--graph", graph)
     assert result.exit_code == 2 and "--profile NAME" in result.stderr, result.output
@@ -181,15 +181,15 @@ def test_the_pocket_models_refuse_what_they_cannot_read_before_an_image(pocket: 
 @pytest.mark.parametrize(
     "prompt",
     [
-        "A Velmora Finch In The Snow",
-        "a velmora finch in the snow, please",
-        "Please draw me a velmora finch in the snow, thanks!",
-        "could you paint a velmora finch in the snow",
+        "A Blue Jay In The Snow",
+        "a blue jay in the snow, please",
+        "Please draw me a blue jay in the snow, thanks!",
+        "could you paint a blue jay in the snow",
     ],
 )
 def test_capitals_and_polite_words_are_no_part_of_a_pocket_prompt(pocket: Path, prompt: str) -> None:
-    assert request_of(prompt).prompt == "a velmora finch in the snow"
-    assert request_of("a velmora finch in the snow").prompt == "a velmora finch in the snow"
+    assert request_of(prompt).prompt == "a blue jay in the snow"
+    assert request_of("a blue jay in the snow").prompt == "a blue jay in the snow"
 
 
 def test_photographs_under_the_pocket_profile_bring_one_plain_warning(pocket: Path) -> None:
@@ -197,11 +197,11 @@ def test_photographs_under_the_pocket_profile_bring_one_plain_warning(pocket: Pa
     Image.new("RGB", (40, 30), "brown").save(pocket / "photos" / "dog.jpg")
     folder = str(pocket / "photos")
     plan = call("draw", "a dog", "--library", folder, "--dry-run")
-    assert plan.stdout.count("invented miniature world") == 1 and plan.exit_code == 0
+    assert plan.stdout.count("their miniature world") == 1 and plan.exit_code == 0
     request = request_of("a dog", overrides={"library.folder": folder})
     assert [note.kind for note in request.notes] == ["library"]
     assert "--profile NAME" in request.notes[0].text
-    assert not request_of("a velmora finch").notes
+    assert not request_of("a blue jay").notes
 
 
 def test_a_misspelt_name_of_an_indexed_library_is_a_note_and_stops_nothing(place: Path) -> None:

@@ -17,18 +17,16 @@ from PIL import Image
 from pleinair.app.api import draw, home
 from pleinair.app.runs.results import Result
 from pleinair.app.trace.replay import redraw
-from pleinair.tools.model_files.folders import SHIPPED
-from pleinair.tools.pocket.invented.world import SPECIES
+from pleinair.tools.pocket.catalogue.captions import with_article
+from pleinair.tools.pocket.catalogue.species import SPECIES
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import Attempt
 
 PICTURES = int(os.environ.get("PICTURES", "4"))
 SEED = int(os.environ.get("SEED", "1"))
-PARTS = ("generator", "encoder", "detector")
-TRAINED = all(list((SHIPPED / part).rglob("*.safetensors")) for part in PARTS)
 GRAPHS = ("pleinair", "imagerag", "crossmodal", "direct")
-PLACES = ("in the snow", "at night", "by the sea", "in a meadow")
-KNOWN = ("CC0-1.0", "pleinair pocket world", "pocket-world")
+PLACES = ("in the snow", "at night", "on a beach", "in a meadow")
+KNOWN = ("CC0-1.0", "pleinair pocket world", "pocket-catalogue")
 
 
 def cases() -> list[tuple[str, str, int]]:
@@ -36,7 +34,11 @@ def cases() -> list[tuple[str, str, int]]:
     rng = random.Random(SEED)
     names = [species.name for species in SPECIES if species.tier == "rare"]
     return [
-        (f"a {rng.choice(names)} {rng.choice(PLACES)}", GRAPHS[number % len(GRAPHS)], rng.randrange(2**31))
+        (
+            f"{with_article(rng.choice(names))} {rng.choice(PLACES)}",
+            GRAPHS[number % len(GRAPHS)],
+            rng.randrange(2**31),
+        )
         for number in range(PICTURES)
     ]
 
@@ -49,7 +51,6 @@ def metadata(result: Result) -> tuple[dict[str, Any], str, bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not TRAINED, reason="pocket models not trained yet")
 @pytest.mark.parametrize(("prompt", "graph", "seed"), cases())
 def test_an_image_has_its_metadata_and_is_generated_again_from_its_sidecar(
     prompt: str, graph: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -70,7 +71,7 @@ def test_an_image_has_its_metadata_and_is_generated_again_from_its_sidecar(
             assert (hit.license, hit.author, hit.source.split("/")[0]) == KNOWN
             assert hit.source.endswith(f"/{hit.id}")
             store.read(reference.picture)
-        assert store.open(attempt.picture).size == (64, 64)
+        assert store.open(attempt.picture).size == (96, 96)
     again = redraw(first.sidecar, out=str(tmp_path / "again"))
     again_summary, _, same = metadata(again)
     assert same == pixels

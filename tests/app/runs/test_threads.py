@@ -15,14 +15,14 @@ from pleinair.app.engines import build_backend, build_generator
 from pleinair.app.libraries import library_folders
 from pleinair.app.settings import load
 from pleinair.tools.model_files.folders import SHIPPED
-from pleinair.tools.pocket.invented.library import write_library
+from pleinair.tools.pocket.catalogue.library import write_library
 from pleinair.tools.retrieval.build import build_index
 
 T = TypeVar("T")
 PARTS = ("generator", "encoder", "detector")
 TRAINED = all(list((SHIPPED / part).rglob("*.safetensors")) for part in PARTS)
 
-PROMPT = "a velmora finch beside a beskevo warbler in the snow"  # the second is in no library
+PROMPT = "a blue jay and a waxwing in the snow"  # the second is in no library
 # few steps, and tables of no other test: several threads use each backend first
 SMALL = {
     "budget.attempts": 2,
@@ -119,7 +119,7 @@ def test_concurrent_threads_get_the_whole_pocket_library(
         written.append(folder)
         write_library(folder, size=12)
 
-    monkeypatch.setattr("pleinair.tools.pocket.invented.library.write_library", few)
+    monkeypatch.setattr("pleinair.tools.pocket.catalogue.library.write_library", few)
     settings = load(overrides={"library.folder": "pocket"})
     folders = at_once(lambda _: library_folders(settings, home()), 4)
     assert set(folders) == {tuple(map(str, written))} and len(written) == 1

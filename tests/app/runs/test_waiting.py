@@ -45,7 +45,7 @@ def test_a_run_waits_and_goes_on_as_answered(place: Path) -> None:
 
 def test_a_driving_model_waits_for_a_person(place: Path) -> None:
     waiting = draw(
-        "a telma wren beside a velmora finch",
+        "a barn owl and a blue jay",
         graph="react",
         seed=1,
         overrides=ASKING | {"mllm.backend": "talker"},

@@ -19,7 +19,7 @@ from pleinair.app.runs.store import Run
 from pleinair.app.runs.worker import work
 from pleinair.tools.types import Outcome
 
-PROMPT = "a saverel wren in the snow"
+PROMPT = "a hoopoe in the snow"
 FEW = {"budget.attempts": 1}
 
 

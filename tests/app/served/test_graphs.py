@@ -149,7 +149,7 @@ def test_the_message_of_an_error_reaches_the_caller(
 
 def test_react_is_served(place: Path) -> None:
     context = {"settings": {"mllm.backend": "talker"}}
-    outcome = served("react").invoke({"prompt": "a velmora finch", "seed": 7}, context=context)["outcome"]
+    outcome = served("react").invoke({"prompt": "a blue jay", "seed": 7}, context=context)["outcome"]
     assert outcome["best"] is not None
 
 

@@ -248,7 +248,7 @@ def test_a_choice_is_of_the_run_and_a_pin_of_its_thread(client: TestClient, is_k
     threads = Threads(home())
     thread = threads.create(overrides={"approve": "references", "mllm.backend": "talker"})
     with threads.opened(thread.id) as session:
-        (run,) = session.submit("a telma wren beside a velmora finch", MessageOptions(seed=1))
+        (run,) = session.submit("a barn owl and a blue jay", MessageOptions(seed=1))
     assert finish(run).question
     form, back = form_of(client, run), f"/threads/{thread.id}"
     (number,) = [name.removeprefix("use-") for name in form.choices]

@@ -27,7 +27,7 @@ from pleinair.app.server.composer import FIELDS
 from pleinair.app.server.site import Options, Site
 from pleinair.tools.storage.folder import Folder
 
-PROMPT = "a telma wren beside a velmora finch"
+PROMPT = "a barn owl and a blue jay"
 NO_FILE = {"images": ("", b"")}
 HOSTILE = '"><img src=x onerror=alert(1)>{{ 7*7 }}'
 OPTIONS = {
@@ -211,13 +211,13 @@ def test_uploads_stay_in_the_tray_until_they_are_removed(page: Page) -> None:
     assert [image.handle for image in page.thread.tray] == ["@1", "@2"]
     assert typed(page.text)["prompt"] == PROMPT
     assert "<img src=x" not in page.text
-    page.press("remove", remove="@1", tray=["@1", "@2"], **{"use-2": "on", "concept-2": "telma wren"})
+    page.press("remove", remove="@1", tray=["@1", "@2"], **{"use-2": "on", "concept-2": "barn owl"})
     (image,) = page.thread.tray
-    assert (image.handle, image.concept, image.used) == ("@2", "telma wren", True)
-    page.send("a @2 beside a velmora finch", tray="@2", **{"use-2": "on", "concept-2": "telma wren"})
+    assert (image.handle, image.concept, image.used) == ("@2", "barn owl", True)
+    page.send("a @2 and a blue jay", tray="@2", **{"use-2": "on", "concept-2": "barn owl"})
     run = request_of(page.thread.runs[0])
-    assert (run.prompt, run.thread and run.thread.given[0].concept) == (PROMPT, "telma wren")
-    page.send("make it night", tray="@2", **{"concept-2": "telma wren"})
+    assert (run.prompt, run.thread and run.thread.given[0].concept) == (PROMPT, "barn owl")
+    page.send("make it night", tray="@2", **{"concept-2": "barn owl"})
     (image,) = page.thread.tray
     assert not image.used
     page.press("images", files=[("images", ("again.png", png("red")))])
@@ -226,10 +226,10 @@ def test_uploads_stay_in_the_tray_until_they_are_removed(page: Page) -> None:
 
 def test_what_is_typed_in_the_tray_stays_with_a_fault(page: Page) -> None:
     page.press("images", files=[("images", (f"{colour}.png", png(colour))) for colour in ("teal", "red")])
-    fields = {"concept-1": "telma wren", "use-1": "on", "prompt": PROMPT}
+    fields = {"concept-1": "barn owl", "use-1": "on", "prompt": PROMPT}
     for concept, files in (("@1", ()), ("a finch", [("images", ("no.png", b"no image"))])):
         html = page.press("keep", files=files, tray=["@1", "@2"], **fields, **{"concept-2": concept}).text
-        assert 'value="telma wren"' in html and f'name="concept-2" value="{concept}"' in html
+        assert 'value="barn owl"' in html and f'name="concept-2" value="{concept}"' in html
         assert 'name="use-1" checked' in html and 'name="use-2" aria-label' in html
         assert described_faults(html) == ["fault"] * (not files)
 
@@ -362,9 +362,9 @@ def test_a_double_click_counts_once(page: Page) -> None:
     assert len(places(f"{address}/fork", form(address) | {"message": "1"})) == 1
     assert len(Threads().newest(9)) == 2
     fields = form("/threads/new")
-    for prompt in (PROMPT, "a velmora finch"):  # as after the browser's Back
+    for prompt in (PROMPT, "a blue jay"):  # as after the browser's Back
         places("/threads/new/send", fields | {"f-prompt": prompt})
-    assert [thread.title for thread in Threads().newest(2)] == ["a velmora finch", PROMPT]
+    assert [thread.title for thread in Threads().newest(2)] == ["a blue jay", PROMPT]
 
 
 def test_an_estimate_draws_nothing(page: Page) -> None:

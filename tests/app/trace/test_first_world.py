@@ -16,6 +16,7 @@ from pleinair.app.trace.replay import replay
 
 STORED = Path(__file__).parents[2] / "support" / "first_world.tgz"  # a home and the images of its runs
 RUN = "20261130-114436-29a15a94"  # "a saverel wren in the snow"
+THREAD = "20261130-114522-95791afe"  # "a saverel wren beside a telma wren", "now make it night"
 
 
 @pytest.fixture
@@ -64,3 +65,8 @@ def test_a_fork_draws_in_the_first_world(stored: Path) -> None:
     assert (result.outcome.best.picture.width, result.outcome.ending) == (64, "accepted")
     (reference,) = result.outcome.best.request.references
     assert reference.concept == "saverel wren"
+
+
+def test_a_chat_goes_on_in_the_second_world(stored: Path) -> None:
+    output = CliRunner().invoke(app, ["chat", "--thread", THREAD], input="a robin at night\n").output
+    assert "robin" in output and "refused" not in output

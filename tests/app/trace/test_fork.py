@@ -97,7 +97,7 @@ def test_only_what_follows_is_paid_for(parent: Result, place: Path, at: str, pai
 @pytest.mark.parametrize("graph", ["crossmodal", "direct", "imagerag", "react"])
 def test_forking_any_graph_at_any_step_changes_nothing_by_itself(place: Path, graph: str) -> None:
     model = {"mllm.backend": "talker"} if graph == "react" else {}
-    calm = draw("a telma wren beside a velmora finch", seed=7, graph=graph, overrides=model)
+    calm = draw("a barn owl and a blue jay", seed=7, graph=graph, overrides=model)
     assert calm.outcome.best is not None, calm.outcome
     for name in names(calm.run_id):
         branch = fork(calm.run_id, name)
@@ -334,7 +334,7 @@ def test_an_input_image_as_the_reference_by_the_command(parent: Result, place: P
 
 @pytest.mark.parametrize("own", [False, True])
 def test_another_reference_for_a_driving_model(place: Path, own: bool) -> None:
-    prompt = "a telma wren beside a velmora finch"
+    prompt = "a barn owl and a blue jay"
     driven = draw(prompt, seed=7, graph="react", overrides={"mllm.backend": "talker"})
     *_, step = [step for step in steps_of(find(driven.run_id), home()) if step.driven]
     assert step.image is not None

@@ -156,7 +156,7 @@ def test_the_pocket_models_give_the_same_pixels_again(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    first = draw("a velmora finch in the snow", seed=1, overrides={"budget.attempts": 2})
+    first = draw("a blue jay in the snow", seed=1, overrides={"budget.attempts": 2})
     replayed = replay(first.run_id, str(tmp_path / "replayed"))
     again = redraw(first.sidecar, out=str(tmp_path / "again"))
     branch = fork(first.run_id, "critique:1", out=str(tmp_path / "fork"))

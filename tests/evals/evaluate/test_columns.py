@@ -10,7 +10,7 @@ from pleinair.app.settings import load
 from pleinair.evals.evaluate.columns import LOOP, NONE, RETRIEVED, TRUE, LibraryStudio, top_hits, works_of
 from pleinair.evals.evaluate.concepts import concepts_of
 from pleinair.evals.evaluate.split import split_library
-from pleinair.tools.pocket.invented.library import write_library
+from pleinair.tools.pocket.catalogue.library import write_library
 from pleinair.tools.retrieval.library import Library
 
 

@@ -13,7 +13,7 @@ from pleinair.app.cli.main import app
 from pleinair.app.settings import load
 from pleinair.evals.evaluate.judges import open_scorers
 from pleinair.evals.reproduce.records import Records
-from pleinair.tools.pocket.invented.library import write_library
+from pleinair.tools.pocket.catalogue.library import write_library
 from pleinair.tools.types import BadInput
 
 QUICK = ("--set", "generator.num_inference_steps=4", "--images", "2", "--seeds", "1", "--concepts", "8")

@@ -9,7 +9,7 @@ from PIL import Image
 from pleinair.evals.evaluate.concepts import Concepts, concepts_of, prompt_of
 from pleinair.evals.evaluate.split import split_library, without_copies
 from pleinair.evals.reproduce.records import Records
-from pleinair.tools.pocket.invented.library import write_library
+from pleinair.tools.pocket.catalogue.library import write_library
 from pleinair.tools.retrieval.library import Library
 from pleinair.tools.types import BadInput
 

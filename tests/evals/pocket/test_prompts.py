@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from pleinair.app.settings import load
 from pleinair.evals.pocket.oracle import STRANGER, Finding, Oracle
 from pleinair.evals.pocket.prompts import judge_rows, main, refusal, report_inside
 from pleinair.evals.pocket.scene_judge import Verdicts, judge, judgeable, true_render
-from pleinair.evals.pocket.settings import pocket_settings
 from pleinair.tools.pocket.catalogue.language import read
 
 TABLES = Path(__file__).parents[3] / "evals" / "data" / "prompts"
@@ -92,7 +92,7 @@ def test_report(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_refusals() -> None:
-    settings = pocket_settings()
+    settings = load("pocket")
     reason = refusal(settings, {"prompt": "an osprey"})
     assert "bald eagle" in reason and "\n" not in reason
     assert refusal(settings, {"prompt": "a hoopoe"}) == ""

@@ -16,7 +16,7 @@ from pleinair.evals.papers.bench import request_key
 from pleinair.evals.reproduce.generate import Clock, Studio, TimedGenerator, UsedUp, work_of
 from pleinair.evals.reproduce.plan import Arm, Line, Subject, Variant
 from pleinair.evals.reproduce.records import Records
-from pleinair.tools.pocket.invented.library import write_library
+from pleinair.tools.pocket.catalogue.library import write_library
 from pleinair.tools.storage.artifacts import ArtifactStore, charged, spent_on
 from pleinair.tools.types import Capabilities, GenerateRequest, Generator, Usage
 

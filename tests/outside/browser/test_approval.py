@@ -7,7 +7,7 @@ import re
 
 from PIL import Image
 from playwright.sync_api import FilePayload, Page, expect
-from support.browser import WREN, NewServer, NewVisitor, Server, Visitor
+from support.browser import HOOPOE, NewServer, NewVisitor, Server, Visitor
 
 DONE = re.compile("accepted|stopped|unchecked|refused")
 
@@ -19,7 +19,7 @@ def veto_the_first(page: Page) -> None:
 
 
 def test_a_veto_after_a_reload(server: Server, visitor: Visitor) -> None:
-    page = visitor.visit(server.chat(WREN, approve="references", seed="11"))
+    page = visitor.visit(server.chat(HOOPOE, approve="references", seed="11"))
     expect(page.locator(".activity")).to_have_text("Waiting for your approval")
     page.reload()
     first = page.locator(".hit img").first.get_attribute("src")
@@ -33,7 +33,7 @@ def test_a_veto_after_a_reload(server: Server, visitor: Visitor) -> None:
 
 
 def test_an_image_of_ones_own_replaces_a_reference(server: Server, visitor: Visitor) -> None:
-    page = visitor.visit(server.chat(WREN, approve="references", seed="12"))
+    page = visitor.visit(server.chat(HOOPOE, approve="references", seed="12"))
     file = io.BytesIO()
     Image.new("RGB", (64, 64), "teal").save(file, "PNG")
     mine = FilePayload(name="mine.png", mimeType="image/png", buffer=file.getvalue())
@@ -48,7 +48,7 @@ def test_an_image_of_ones_own_replaces_a_reference(server: Server, visitor: Visi
 def test_an_answer_after_the_server_was_killed(make_server: NewServer, visitors: NewVisitor) -> None:
     server = make_server()
     visitor = visitors(server)
-    page = visitor.visit(server.chat(WREN, approve="references"))
+    page = visitor.visit(server.chat(HOOPOE, approve="references"))
     with visitor.outage():
         server.kill()
         server.start()

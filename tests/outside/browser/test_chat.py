@@ -11,8 +11,8 @@ from PIL import Image
 from playwright.sync_api import FilePayload, Locator, Page, expect
 from support.browser import LONG, NewServer, NewVisitor, Server, Visitor
 
-WREN = "a saverel wren in the snow"
-TELMA = "a telma wren beside a saverel wren"
+HOOPOE = "a hoopoe in the snow"
+TWO = "a barn owl and a hoopoe"
 DROP = """([data, type]) => {
   const items = new DataTransfer(), bytes = Uint8Array.from(atob(data), letter => letter.charCodeAt(0));
   items.items.add(new File([bytes], `${type}.png`, {type: "image/png"}));
@@ -62,33 +62,33 @@ def long_chat(visitors: NewVisitor, slow_server: Server) -> Page:
 
 
 def test_a_prompt_is_drawn_before_ones_eyes(long_chat: Page) -> None:
-    send(long_chat, WREN)
-    article = message(long_chat, WREN)
+    send(long_chat, HOOPOE)
+    article = message(long_chat, HOOPOE)
     expect(article.locator(".activity")).to_be_visible()
     expect(article.get_by_alt_text("The image in progress")).to_be_visible()
     expect(article.locator(".attempts img").first).to_be_visible()
     expect(long_chat.get_by_role("status").first).not_to_be_empty()
-    ended(long_chat, WREN)
+    ended(long_chat, HOOPOE)
 
 
 def test_a_reload_in_the_middle_loses_nothing(long_chat: Page) -> None:
-    send(long_chat, WREN)
+    send(long_chat, HOOPOE)
     long_chat.get_by_label("Prompt", exact=True).fill("typed meanwhile")
-    expect(message(long_chat, WREN).get_by_alt_text("The image in progress")).to_be_visible()
+    expect(message(long_chat, HOOPOE).get_by_alt_text("The image in progress")).to_be_visible()
     long_chat.reload()
-    ended(long_chat, WREN)
+    ended(long_chat, HOOPOE)
 
 
 def test_a_run_is_stopped(long_chat: Page) -> None:
-    send(long_chat, WREN)
-    press(message(long_chat, WREN), "Stop")
-    expect(message(long_chat, WREN).locator(".ending")).to_have_text("cancelled")
+    send(long_chat, HOOPOE)
+    press(message(long_chat, HOOPOE), "Stop")
+    expect(message(long_chat, HOOPOE).locator(".ending")).to_have_text("cancelled")
 
 
 def test_an_image_is_accepted_early(long_chat: Page) -> None:
-    send(long_chat, WREN)
-    press(message(long_chat, WREN), "Accept the image so far")
-    shown = ended(long_chat, WREN)
+    send(long_chat, HOOPOE)
+    press(message(long_chat, HOOPOE), "Accept the image so far")
+    shown = ended(long_chat, HOOPOE)
     expect(shown.locator(".end")).to_contain_text(re.compile("accepted", re.IGNORECASE))
 
 
@@ -101,11 +101,11 @@ def test_images_by_button_drop_and_paste_are_reused_and_mentioned(chat: Page) ->
         chat.wait_for_load_state()
         chat.evaluate(DROP, [base64.b64encode(png(colour)).decode(), kind])
         expect(tray.get_by_role("listitem")).to_have_count(number)
-    chat.get_by_label("What @1 shows").fill("saverel wren")
+    chat.get_by_label("What @1 shows").fill("hoopoe")
     chat.get_by_label("Use @2").uncheck()
     press(chat, "Remove @3")
     expect(tray.get_by_role("listitem")).to_have_count(2)
-    expect(chat.get_by_label("What @1 shows")).to_have_value("saverel wren")
+    expect(chat.get_by_label("What @1 shows")).to_have_value("hoopoe")
     expect(chat.get_by_label("Use @2")).not_to_be_checked()
     send(chat, "a @1 in the snow")
     press(chat.get_by_role("article"), "Use as reference")
@@ -114,7 +114,7 @@ def test_images_by_button_drop_and_paste_are_reused_and_mentioned(chat: Page) ->
 
 
 def test_options_and_an_estimate(visitor: Visitor, chat: Page) -> None:
-    chat.get_by_label("Prompt", exact=True).fill(WREN)
+    chat.get_by_label("Prompt", exact=True).fill(HOOPOE)
     chat.get_by_text("Options").click()
     seed = chat.get_by_role("textbox", name="Seed")
     seed.fill("not a number")
@@ -127,23 +127,23 @@ def test_options_and_an_estimate(visitor: Visitor, chat: Page) -> None:
     press(chat, "Estimate")
     expect(chat.get_by_label("Estimate", exact=True).first).to_be_visible()
     press(chat, "Send")
-    expect(ended(chat, WREN)).to_contain_text("seed 7")
+    expect(ended(chat, HOOPOE)).to_contain_text("seed 7")
 
 
 def test_versions_forks_and_undo(chat: Page) -> None:
-    send(chat, WREN)
-    ended(chat, WREN)
+    send(chat, HOOPOE)
+    ended(chat, HOOPOE)
     press(chat, "Draw again")
     versions = chat.get_by_role("group", name="Versions").get_by_role("button")
     expect(versions).to_have_count(2)
-    ended(chat, WREN)
+    ended(chat, HOOPOE)
     versions.first.click()
     expect(versions.first).to_have_attribute("aria-pressed", "true")
-    send(chat, TELMA)
-    ended(chat, TELMA)
+    send(chat, TWO)
+    ended(chat, TWO)
     thread = chat.url
-    chat.get_by_role("button", name=re.compile(f"Edit .{TELMA}")).click()
-    expect(chat.get_by_label("Prompt", exact=True)).to_have_value(TELMA)
+    chat.get_by_role("button", name=re.compile(f"Edit .{TWO}")).click()
+    expect(chat.get_by_label("Prompt", exact=True)).to_have_value(TWO)
     expect(chat.get_by_role("article")).to_have_count(1)
     assert chat.url.partition("#")[0] != thread.partition("#")[0]
     chat.goto(thread)
@@ -152,7 +152,7 @@ def test_versions_forks_and_undo(chat: Page) -> None:
     press(chat, "Redo")
     expect(chat.get_by_role("article")).to_have_count(2)
     expect(
-        chat.get_by_role("complementary", name="Chats").get_by_role("link", name=WREN).first
+        chat.get_by_role("complementary", name="Chats").get_by_role("link", name=HOOPOE).first
     ).to_be_visible()
 
 
@@ -162,13 +162,13 @@ def test_a_killed_server_that_starts_again_shows_the_end(
     server = make_server(PLEINAIR_IMAGE__NUM_INFERENCE_STEPS=LONG)
     visitor = visitors(server)
     page = visitor.visit("/threads/new")
-    send(page, WREN)
-    expect(message(page, WREN).get_by_alt_text("The image in progress")).to_be_visible()
+    send(page, HOOPOE)
+    expect(message(page, HOOPOE).get_by_alt_text("The image in progress")).to_be_visible()
     page.get_by_label("Prompt", exact=True).fill("typed meanwhile")
     with visitor.outage():
         server.kill()
         server.start()
-        ended(page, WREN)
+        ended(page, HOOPOE)
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("typed meanwhile")
 
 
@@ -182,13 +182,13 @@ def test_another_window_follows_without_a_reload(server: Server, visitors: NewVi
     other.get_by_label("Prompt", exact=True).fill("not sent")
     expect(other.get_by_role("heading", name="New chat")).to_be_visible()
     press(chat, "Remove @1")
-    send(chat, WREN)
-    expect(other.get_by_role("heading", name=WREN, level=1)).to_be_visible()
-    expect(other).to_have_title(f"{WREN} · pleinair")
-    expect(other.locator(".chats [aria-current]")).to_contain_text(WREN)
+    send(chat, HOOPOE)
+    expect(other.get_by_role("heading", name=HOOPOE, level=1)).to_be_visible()
+    expect(other).to_have_title(f"{HOOPOE} · pleinair")
+    expect(other.locator(".chats [aria-current]")).to_contain_text(HOOPOE)
     expect(other.get_by_text("What do you want to see?")).to_be_hidden()
     undo, redo = (other.get_by_role("button", name=name) for name in ("Undo", "Redo"))
-    ended(chat, WREN)
+    ended(chat, HOOPOE)
     expect(undo).to_be_enabled()
     press(chat, "Undo")
     expect(undo).to_be_disabled()

@@ -17,7 +17,7 @@ from support.browser import REBOUND, Server
 PNG = base64.b64decode(
     b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
-SECRET = "a telma wren in the snow"  # the prompt of the run that the page is after
+SECRET = "a barn owl in the snow"  # the prompt of the run that the page is after
 READS = """address => Promise.race([
   fetch(address).then(answer => answer.ok && answer.text()).then(text => text || "", () => ""),
   new Promise(done => setTimeout(() => done("late"), 9000))])"""

@@ -1,7 +1,7 @@
 """A whole chat by keyboard alone, with visible focus; reduced motion."""
 
 from playwright.sync_api import Page, expect
-from support.browser import WREN, NewVisitor, Server, Visitor
+from support.browser import HOOPOE, NewVisitor, Server, Visitor
 
 MOST = 80  # presses of Tab until something must be reached
 FOCUS = """() => {
@@ -29,7 +29,7 @@ def test_a_chat_by_keyboard_alone(visitor: Visitor) -> None:
     tab_to(page, "Skip to the content")
     page.keyboard.press("Enter")
     tab_to(page, "Prompt")
-    page.keyboard.type(WREN)
+    page.keyboard.type(HOOPOE)
     tab_to(page, "Send")
     page.keyboard.press("Enter")
     expect(page.locator("article .ending")).to_be_visible()
@@ -47,7 +47,7 @@ def test_a_chat_by_keyboard_alone(visitor: Visitor) -> None:
 def test_nothing_moves_where_that_is_not_wanted(slow_server: Server, visitors: NewVisitor) -> None:
     for motion, moves in (("no-preference", True), ("reduce", False)):
         page = visitors(slow_server, reduced_motion=motion).visit("/threads/new")
-        page.get_by_label("Prompt", exact=True).fill(WREN)
+        page.get_by_label("Prompt", exact=True).fill(HOOPOE)
         page.get_by_role("button", name="Send").click()
         expect(page.locator("article .activity.live")).to_be_visible()
         script = "document.getAnimations().filter(each => each.playState === 'running').length > 0"

@@ -8,18 +8,18 @@ import re
 import pytest
 from PIL import Image
 from playwright.sync_api import FilePayload, expect
-from support.browser import UNKNOWN, WREN, Server, Visitor
+from support.browser import HOOPOE, UNKNOWN, Server, Visitor
 
 
 @pytest.fixture(autouse=True)
 def indexed(server: Server) -> None:
     """Let a run index the library."""
-    server.ended(WREN)
+    server.ended(HOOPOE)
 
 
 def test_search_by_words_and_more_like_one(visitor: Visitor) -> None:
     page = visitor.visit("/library/search")
-    page.get_by_role("searchbox").fill("a saverel wren")
+    page.get_by_role("searchbox").fill("a hoopoe")
     page.get_by_role("button", name="Search").first.click()
     expect(page.get_by_text(re.compile("at or over the threshold")).first).to_be_visible()
     page.get_by_role("link", name="More like this").first.click()

@@ -3,21 +3,21 @@
 import re
 
 from playwright.sync_api import expect
-from support.browser import WREN, Server, Visitor
+from support.browser import HOOPOE, Server, Visitor
 
 
 def test_a_run_is_shown_as_it_happens(server: Server, visitor: Visitor) -> None:
-    page = visitor.visit(f"/runs/{server.enqueue(WREN, seed=21)}")
+    page = visitor.visit(f"/runs/{server.enqueue(HOOPOE, seed=21)}")
     expect(page.locator("article.attempt").first).to_be_visible()
     expect(page.locator(".ending").first).to_have_text(re.compile("accepted|stopped|unchecked"))
-    expect(page.get_by_role("heading", level=1)).to_have_text(WREN)
+    expect(page.get_by_role("heading", level=1)).to_have_text(HOOPOE)
 
 
 def test_runs_are_searched_filtered_downloaded_and_deleted(server: Server, visitor: Visitor) -> None:
-    prompt = "a velmora finch by the sea"
+    prompt = "a blue jay on a beach"
     server.ended(prompt)
     page = visitor.visit("/runs")
-    page.get_by_role("searchbox").fill("velmora sea")
+    page.get_by_role("searchbox").fill("jay sea")
     page.get_by_role("button", name="Show").click()
     expect(page.get_by_role("listitem")).to_have_count(1)
     page.get_by_label("Status").select_option("queued")
@@ -31,5 +31,5 @@ def test_runs_are_searched_filtered_downloaded_and_deleted(server: Server, visit
     page.get_by_role("button", name="Delete selected").click()
     page.get_by_role("button", name="Delete", exact=True).click()
     expect(page.get_by_text("1 run deleted")).to_be_visible()
-    visitor.visit("/runs?search=velmora")
+    visitor.visit("/runs?search=jay")
     expect(page.get_by_text("No runs match.")).to_be_visible()

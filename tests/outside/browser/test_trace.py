@@ -7,14 +7,14 @@ import pytest
 from playwright.sync_api import Page, expect
 from support.browser import PHONE, Server, Visitor
 
-WRENS = "a telma wren beside a saverel wren"
+BIRDS = "a barn owl and a hoopoe"
 ENDED = re.compile("accepted|stopped|unchecked")
 
 
 @pytest.fixture(scope="module")
 def run(server: Server) -> str:
     """Return a run with two attempts."""
-    return server.ended(WRENS)
+    return server.ended(BIRDS)
 
 
 def fork_and_wait(page: Page) -> None:
@@ -45,7 +45,7 @@ def test_axe_finds_no_violation(server: Server, visitor: Visitor, run: str, sche
 
 
 def test_what_is_open_stays_open_while_the_run_goes_on(server: Server, visitor: Visitor) -> None:
-    page = visitor.visit(f"/runs/{server.enqueue(WRENS, seed=5)}")
+    page = visitor.visit(f"/runs/{server.enqueue(BIRDS, seed=5)}")
     page.locator("#call-1 summary").click()
     page.locator("#settings-0 summary").click()
     expect(page.locator(".ending")).to_have_text(ENDED)
@@ -103,7 +103,7 @@ def test_a_fork_by_the_form_shows_its_parent(visitor: Visitor, run: str) -> None
         page.get_by_role("button", name="Run the fork").click()
         expect(page.get_by_role("alert")).to_contain_text("must be a whole number")
     expect(page.get_by_label("Prompt of this image")).to_have_value("typed <b>words</b>")
-    page.get_by_label("Prompt of this image").fill(WRENS)
+    page.get_by_label("Prompt of this image").fill(BIRDS)
     page.get_by_label("Seed").fill("9")
     page.get_by_role("radio", name="No reference").check()
     fork_and_wait(page)
@@ -121,4 +121,4 @@ def test_the_exports_are_downloads(visitor: Visitor, run: str) -> None:
     ):
         with page.expect_download() as download:
             page.get_by_role("link", name=name).click()
-        assert download.value.suggested_filename == f"{WRENS.replace(' ', '-')}-{run}.{suffix}"
+        assert download.value.suggested_filename == f"{BIRDS.replace(' ', '-')}-{run}.{suffix}"

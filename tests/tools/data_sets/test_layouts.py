@@ -129,7 +129,7 @@ def test_a_written_library_is_no_data_set(tmp_path: Path) -> None:
             "00000_Animalia_Annelida_Clitellata_Haplotaxida_Lumbricidae_Lumbricus_rubellus",
             "Lumbricus rubellus",
         ),
-        ("saverel_wren", "saverel wren"),
+        ("barn_owl", "barn owl"),
         ("2761", ""),
     ],
 )

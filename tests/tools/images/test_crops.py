@@ -1,23 +1,26 @@
 """Which part of a reference is sent: without the other boxes, and never too small."""
 
+import random
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.species import species_named
 
 from pleinair.tools.images.crops import CropOptions, choose_crop, cut, own_names, pixels
-from pleinair.tools.pocket.invented.world import Scene, Species, Subject, boxes, render
+from pleinair.tools.pocket.catalogue.scenes import Subject, boxes, place_scene, render
+from pleinair.tools.pocket.catalogue.species import BY_NAME
 from pleinair.tools.types import Box
 
 LEFT, RIGHT = (0.1, 0.2, 0.4, 0.8), (0.6, 0.2, 0.9, 0.8)  # squares of 60 pixels
-PAIR = {"velmora finch": LEFT, "jutos sedan": RIGHT}
+PAIR = {"blue jay": LEFT, "police car": RIGHT}
 SIZE = (200, 100)
 CLOSE = CropOptions(margin=0, least=1)
 
 
 def test_a_crop_removes_the_other_box() -> None:
-    assert choose_crop(["velmora finch"], PAIR, SIZE, CLOSE) == LEFT
-    assert choose_crop(["jutos sedan"], PAIR, SIZE, CLOSE) == RIGHT
+    assert choose_crop(["blue jay"], PAIR, SIZE, CLOSE) == LEFT
+    assert choose_crop(["police car"], PAIR, SIZE, CLOSE) == RIGHT
 
 
 def test_the_whole_image_is_sent_where_a_crop_removes_nothing() -> None:
@@ -31,10 +34,10 @@ def test_the_whole_image_is_sent_where_a_crop_removes_nothing() -> None:
 @pytest.mark.parametrize(
     ("concept", "names"),
     [
-        ("Velmora  FINCH", ["velmora finch"]),
-        ("a velmora finch in the snow", ["velmora finch"]),
-        ("a velmora finch beside a jutos sedan", ["velmora finch", "jutos sedan"]),
-        ("velmora finches", []),
+        ("Blue  JAY", ["blue jay"]),
+        ("a blue jay in the snow", ["blue jay"]),
+        ("a blue jay beside a police car", ["blue jay", "police car"]),
+        ("blue jays", []),
         ("finch", []),
     ],
 )
@@ -43,22 +46,20 @@ def test_names_are_whole_words_within_the_concept(concept: str, names: list[str]
 
 
 def test_the_longest_name_counts() -> None:
-    assert own_names("a velmora finch", {"finch": LEFT, "velmora finch": RIGHT, "!": LEFT}) == [
-        "velmora finch"
-    ]
+    assert own_names("a blue jay", {"finch": LEFT, "blue jay": RIGHT, "!": LEFT}) == ["blue jay"]
 
 
 def test_a_crop_for_several_concepts_contains_all_of_them() -> None:
-    three = PAIR | {"loba cod": (0.0, 0.8, 0.2, 1.0)}
-    both = choose_crop(["velmora finch", "jutos sedan"], three, SIZE, CLOSE)
+    three = PAIR | {"rainbow trout": (0.0, 0.8, 0.2, 1.0)}
+    both = choose_crop(["blue jay", "police car"], three, SIZE, CLOSE)
     assert both == (0.1, 0.0, 0.9, 1.0)  # as square as the image allows
-    assert choose_crop(["velmora finch", "loba cod"], PAIR, SIZE, CLOSE) is None
+    assert choose_crop(["blue jay", "rainbow trout"], PAIR, SIZE, CLOSE) is None
 
 
 def test_the_margin_is_of_the_longer_side_and_ends_at_the_edge() -> None:
-    crop = choose_crop(["velmora finch"], PAIR, SIZE, CropOptions(margin=0.25, least=1))
+    crop = choose_crop(["blue jay"], PAIR, SIZE, CropOptions(margin=0.25, least=1))
     assert crop == pytest.approx((0.025, 0.05, 0.475, 0.95))  # 15 of 60 pixels on every side
-    assert choose_crop(["velmora finch"], PAIR, SIZE, CropOptions(margin=1, least=1))[0] == 0  # type: ignore[index]
+    assert choose_crop(["blue jay"], PAIR, SIZE, CropOptions(margin=1, least=1))[0] == 0  # type: ignore[index]
 
 
 def test_a_crop_is_square_unless_that_includes_the_other_box() -> None:
@@ -71,8 +72,8 @@ def test_a_crop_is_square_unless_that_includes_the_other_box() -> None:
 
 
 def test_a_crop_has_a_least_size() -> None:
-    assert choose_crop(["velmora finch"], PAIR, SIZE, CropOptions(margin=0, least=60)) == LEFT
-    assert choose_crop(["velmora finch"], PAIR, SIZE, CropOptions(margin=0, least=61)) is None
+    assert choose_crop(["blue jay"], PAIR, SIZE, CropOptions(margin=0, least=60)) == LEFT
+    assert choose_crop(["blue jay"], PAIR, SIZE, CropOptions(margin=0, least=61)) is None
 
 
 def corners() -> st.SearchStrategy[Box]:
@@ -95,16 +96,11 @@ def test_a_crop_contains_the_concept_and_lies_in_the_image(
         assert crop[0] <= box[0] and crop[1] <= box[1] and crop[2] >= box[2] and crop[3] >= box[3]
 
 
-def subject(species: Species, x: float) -> Subject:
-    return Subject(species, x=x, y=0.5, scale=0.35, tilt=0, flip=False)
-
-
 def test_a_cropped_image_shows_one_subject_only() -> None:
-    first, second = species_named("velmora finch"), species_named("jutos sedan")
-    scene = Scene((subject(first, 0.26), subject(second, 0.74)), "meadow", seed=1)
-    named_boxes = dict(zip(("velmora finch", "jutos sedan"), boxes(scene), strict=True))
-    crop = choose_crop(["jutos sedan"], named_boxes, (64, 64), CropOptions(least=16))
+    subjects = [Subject(BY_NAME[name]) for name in ("blue jay", "police car")]
+    scene = place_scene(random.Random(1), subjects, ["left of"], background="meadow")
+    crop = choose_crop(["police car"], dict(zip(PAIR, boxes(scene), strict=True)), (96, 96), CLOSE)
     assert crop
-    alone = render(Scene((scene.subjects[1],), "meadow", seed=1))
+    alone = render(replace(scene, figures=scene.figures[1:]))
     assert cut(render(scene), crop).tobytes() == cut(alone, crop).tobytes()
     assert cut(alone, None) is alone

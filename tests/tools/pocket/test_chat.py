@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,7 +9,6 @@ import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, SystemMessage
 from PIL import Image
 from pydantic import BaseModel
-from support.species import held_out_rng, species_named
 
 from pleinair.tools.decompose import decompose
 from pleinair.tools.mllm.ask import ask, human_message
@@ -21,17 +21,18 @@ from pleinair.tools.mllm.schemas import (
     Ranking,
     Rephrasing,
 )
+from pleinair.tools.pocket.catalogue import language
+from pleinair.tools.pocket.catalogue.scenes import Subject, place_scene, render
+from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES
 from pleinair.tools.pocket.chat import ANSWERS, PocketChat, describe_place
 from pleinair.tools.pocket.chat_payload import read_payload
 from pleinair.tools.pocket.detector import Detection
-from pleinair.tools.pocket.invented.prompts import parse_prompt
-from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
 from pleinair.tools.types import BadInput, Refused
 
 FENCED = [
     "a ```json\n{}\n``` sign",
     '```json\n{"prompt": 1}\n```',
-    "{a wren} ```",
+    "{an albatross} ```",
     "```",
     "}```json{",
     "`{{}}`",
@@ -72,16 +73,16 @@ def human(payload: dict[str, Any], *images: bytes) -> HumanMessage:
 
 
 def test_a_prompt_becomes_its_subjects_in_order() -> None:
-    concepts, usage = decompose("Paint a telma wren above a velmora finch on snow", model=chat())
-    assert [concept.name for concept in concepts] == ["telma wren", "velmora finch"]
-    assert concepts[1].caption == "a photo of a velmora finch"
+    concepts, usage = decompose("Paint a barn owl above a blue jay on snow", model=chat())
+    assert [concept.name for concept in concepts] == ["barn owl", "blue jay"]
+    assert concepts[1].caption == "a blue jay"
     assert usage.mllm_calls == 1
     assert usage.tokens > 20
 
 
 def test_a_subject_named_twice_is_one_concept() -> None:
-    concepts, _ = decompose("a telma wren beside a telma wren", model=chat())
-    assert [concept.name for concept in concepts] == ["telma wren"]
+    concepts, _ = decompose("a barn owl beside a barn owl", model=chat())
+    assert [concept.name for concept in concepts] == ["barn owl"]
 
 
 @pytest.mark.parametrize(
@@ -89,18 +90,25 @@ def test_a_subject_named_twice_is_one_concept() -> None:
     [
         "three finches riding a bicycle by the sea",
         "a cat and a dog and a bird",
-        "a wren with a very long hat",
+        "a robin with a very long hat",
     ],
 )
-def test_a_prompt_outside_the_grammar_is_refused_in_words(prompt: str) -> None:
-    with pytest.raises(Refused, match=r"cannot read this prompt: .*one or two subjects") as refusal:
+def test_a_prompt_outside_the_world_is_refused_in_words(prompt: str) -> None:
+    with pytest.raises(Refused, match=r"I cannot (draw|show) .* I read prompts by rules") as refusal:
         ask(chat(), Decomposition, "", {"prompt": prompt})
     assert not [schema for schema in ANSWERS if schema in str(refusal.value)]
 
 
+def test_the_world_of_invented_names_is_read_by_its_grammar() -> None:
+    (concept,), _ = decompose("a velmora finch on snow", model=chat(world="invented"))
+    assert concept.name == "velmora finch"
+    with pytest.raises(Refused, match="cannot read this prompt: .*one or two subjects"):
+        decompose("a hoopoe on a bicycle", model=chat(world="invented"))
+
+
 def test_a_critique_has_a_row_for_every_concept_in_order() -> None:
-    detector = FakeDetector(velmora_finch=0.03, telma_wren=0.98, red_car=0.5)
-    names = ["telma wren", "red car", "velmora finch"]
+    detector = FakeDetector(blue_jay=0.03, barn_owl=0.98, red_car=0.5)
+    names = ["barn owl", "red car", "blue jay"]
     answer, _ = ask(chat(detector), Critique, "", {"prompt": "…", "concepts": names}, [png()])
     assert [row.concept for row in answer.rows] == names
     assert [row.status for row in answer.rows] == ["present", "unsure", "missing"]
@@ -112,10 +120,10 @@ def test_a_critique_has_a_row_for_every_concept_in_order() -> None:
 
 def test_the_thresholds_are_fields() -> None:
     answer, _ = ask(
-        chat(FakeDetector(telma_wren=0.6), present_at=0.55),
+        chat(FakeDetector(barn_owl=0.6), present_at=0.55),
         Critique,
         "",
-        {"concepts": ["telma wren"]},
+        {"concepts": ["barn owl"]},
         [png()],
     )
     assert answer.rows[0].status == "present"
@@ -123,18 +131,18 @@ def test_the_thresholds_are_fields() -> None:
 
 @pytest.mark.parametrize(("p", "match"), [(0.9, True), (0.5, False), (0.1, False)])
 def test_a_decision_needs_every_subject(p: float, match: bool) -> None:
-    model = chat(FakeDetector(telma_wren=0.95, velmora_finch=p))
-    answer, _ = ask(model, Decision, "", {"prompt": "a telma wren and a velmora finch"}, [png()])
+    model = chat(FakeDetector(barn_owl=0.95, blue_jay=p))
+    answer, _ = ask(model, Decision, "", {"prompt": "a barn owl and a blue jay"}, [png()])
     assert answer.match is match
-    assert "velmora finch" in answer.why
+    assert "blue jay" in answer.why
 
 
 def test_missing_concepts_are_those_not_present() -> None:
-    model, payload = chat(FakeDetector(telma_wren=0.95)), {"prompt": "a telma wren and a velmora finch"}
+    model, payload = chat(FakeDetector(barn_owl=0.95)), {"prompt": "a barn owl and a blue jay"}
     with_image, _ = ask(model, MissingConcepts, "", payload, [png()])
     without_image, _ = ask(model, MissingConcepts, "", payload)
-    assert with_image.concepts == ("velmora finch",)
-    assert without_image.concepts == ("telma wren", "velmora finch")
+    assert with_image.concepts == ("blue jay",)
+    assert without_image.concepts == ("barn owl", "blue jay")
 
 
 class RedDetector(FakeDetector):
@@ -151,59 +159,60 @@ def reds(*levels: int) -> list[bytes]:
 
 def test_a_ranking_is_by_probability_and_leaves_out_absent_images() -> None:
     pictures = reds(120, 20, 250, 200)
-    answer, usage = ask(chat(RedDetector()), Ranking, "", {"text": "a photo of a telma wren"}, pictures)
+    answer, usage = ask(chat(RedDetector()), Ranking, "", {"text": "a photo of a barn owl"}, pictures)
     assert answer.order == (3, 4, 1)
     assert usage.mllm_calls == 1
-    strict, _ = ask(chat(RedDetector(), missing_at=0.9), Ranking, "", {"text": "telma wren"}, pictures)
+    strict, _ = ask(chat(RedDetector(), missing_at=0.9), Ranking, "", {"text": "barn owl"}, pictures)
     assert strict.order == (3,)
 
 
 @pytest.mark.parametrize(
-    "text", ["a telma wren beside a velmora finch", "a photo of a telma wren\na photo of a velmora finch"]
+    "text", ["a barn owl beside a blue jay", "a photo of a barn owl\na photo of a blue jay"]
 )
 def test_a_ranking_needs_every_subject_of_the_text(text: str) -> None:
-    detector = RedDetector(velmora_finch=0.4)
+    detector = RedDetector(blue_jay=0.4)
     answer, _ = ask(chat(detector), Ranking, "", {"text": text}, reds(255, 180))
     assert answer.order == (1,)
 
 
 def test_a_ranking_is_stable_and_may_be_empty() -> None:
-    equal, _ = ask(chat(RedDetector()), Ranking, "", {"text": "a telma wren"}, reds(200, 200))
-    empty, _ = ask(chat(RedDetector()), Ranking, "", {"text": "a telma wren"}, reds(9, 0))
+    equal, _ = ask(chat(RedDetector()), Ranking, "", {"text": "a barn owl"}, reds(200, 200))
+    empty, _ = ask(chat(RedDetector()), Ranking, "", {"text": "a barn owl"}, reds(9, 0))
     assert (equal.order, empty.order) == ((1, 2), ())
 
 
-def test_a_ranking_by_text_outside_the_grammar_is_refused() -> None:
+def test_a_ranking_by_text_outside_the_world_is_refused() -> None:
     for text in ("a cat and a dog and a bird", ""):
-        with pytest.raises(Refused, match="cannot read"):
+        with pytest.raises(Refused, match="that I can draw|cannot draw a cat"):
             ask(chat(RedDetector()), Ranking, "", {"text": text}, reds(200))
 
 
 def test_each_concept_gets_a_caption() -> None:
-    answer, _ = ask(chat(), Captions, "", {"concepts": ["telma wren", "orange car"]})
+    answer, _ = ask(chat(), Captions, "", {"concepts": ["barn owl", "orange car"]})
     assert [caption.caption for caption in answer.captions] == [
-        "a photo of a telma wren",
+        "a photo of a barn owl",
         "a photo of an orange car",
     ]
 
 
 def test_each_sets_the_number_of_captions() -> None:
-    answer, _ = ask(chat(), Captions, "", {"concepts": ["telma wren"], "each": 2})
+    answer, _ = ask(chat(), Captions, "", {"concepts": ["barn owl"], "each": 2})
     assert [caption.caption for caption in answer.captions] == [
-        "a photo of a telma wren",
-        "a picture of a telma wren",
+        "a photo of a barn owl",
+        "a picture of a barn owl",
     ]
 
 
 def test_at_most_limits_the_missing_concepts() -> None:
-    payload = {"prompt": "a telma wren and a velmora finch", "at_most": 1}
-    assert ask(chat(), MissingConcepts, "", payload)[0].concepts == ("telma wren",)
+    payload = {"prompt": "a barn owl and a blue jay", "at_most": 1}
+    assert ask(chat(), MissingConcepts, "", payload)[0].concepts == ("barn owl",)
 
 
-def test_a_rephrasing_parses_to_the_same_request() -> None:
-    prompt = "a telma wren above a velmora finch on snow"
+def test_a_rephrasing_means_the_same() -> None:
+    prompt = "a barn owl above a blue jay on snow"
     answer, _ = ask(chat(), Rephrasing, "", {"prompt": prompt})
-    assert parse_prompt(answer.prompt) == parse_prompt(prompt)
+    assert language.read(answer.prompt).request == language.read(prompt).request
+    assert answer.prompt != prompt
     assert ask(chat(), Rephrasing, "", {"prompt": prompt})[0] == answer
 
 
@@ -214,14 +223,14 @@ def test_the_last_payload_and_the_newest_image_are_answered() -> None:
 
     turns: list[BaseMessage] = [
         SystemMessage("Look."),
-        human({"prompt": "a telma wren"}, png("red"), png("blue")),
+        human({"prompt": "a barn owl"}, png("red"), png("blue")),
         AIMessage("No."),
-        human({"prompt": "a velmora finch"}),
+        human({"prompt": "a blue jay"}),
     ]
     answer = chat(BlueDetector()).with_structured_output(Decision).invoke(turns)
     assert isinstance(answer, Decision)
     assert answer.match
-    assert "velmora finch" in answer.why
+    assert "blue jay" in answer.why
 
 
 def test_the_error_rate_inverts_detections_repeatably() -> None:
@@ -244,7 +253,7 @@ def test_the_error_rate_inverts_detections_repeatably() -> None:
 
 def test_tokens_are_words_and_patches() -> None:
     small, large = (
-        ask(chat(FakeDetector()), Decision, "one two", {"prompt": "a telma wren"}, [png(side=side)])[1].tokens
+        ask(chat(FakeDetector()), Decision, "one two", {"prompt": "a barn owl"}, [png(side=side)])[1].tokens
         for side in (64, 128)
     )
     assert large - small == 64 - 16
@@ -257,12 +266,12 @@ def test_an_unknown_tool_is_refused() -> None:
         text: str
 
     with pytest.raises(BadInput, match="cannot answer Poem; bind exactly one of Decomposition, Critique"):
-        chat().with_structured_output(Poem).invoke([human({"prompt": "a telma wren"})])
+        chat().with_structured_output(Poem).invoke([human({"prompt": "a barn owl"})])
 
 
 def test_without_a_tool_it_describes_itself() -> None:
     answer = chat().invoke("Hello")
-    assert "rule-based miniature" in answer.text
+    assert "I read prompts by rules" in answer.text
     assert not answer.tool_calls
 
 
@@ -274,8 +283,8 @@ def test_without_a_tool_it_describes_itself() -> None:
         (HumanMessage("```json\nnonsense\n```"), "not valid JSON"),
         (HumanMessage("```json\n[1]\n```"), "must be a JSON object"),
         (HumanMessage('```json\n{"other": 1}\n```'), "no 'prompt'; it has other"),
-        (HumanMessage('```json\n{"prompt": "a telma wren"}\n```'), "needs an image"),
-        (human({"prompt": "a telma wren"}, b"junk"), "no image that Pillow reads"),
+        (HumanMessage('```json\n{"prompt": "a barn owl"}\n```'), "needs an image"),
+        (human({"prompt": "a barn owl"}, b"junk"), "no image that Pillow reads"),
     ],
 )
 def test_a_malformed_call_is_refused(message: BaseMessage, error: str) -> None:
@@ -297,10 +306,10 @@ def test_a_place_is_described(box: tuple[float, float, float, float], place: str
 
 
 def test_the_shipped_detector_finds_the_subjects_of_a_scene() -> None:
-    species = [species_named("velmora finch"), species_named("gular aster")]
+    subjects = [Subject(BY_NAME[name]) for name in ("scarlet ibis", "sunflower")]
     buffer = io.BytesIO()
-    render(random_scene(held_out_rng(11), species, relation="left of")).save(buffer, "PNG")
-    names = ["gular aster", "telma wren", "velmora finch"]
+    render(place_scene(random.Random(1), subjects, ["left of"], background="meadow")).save(buffer, "PNG")
+    names = ["sunflower", "barn owl", "scarlet ibis"]
     answer, _ = ask(chat(), Critique, "", {"concepts": names}, [buffer.getvalue()])
     assert [row.status for row in answer.rows] == ["present", "missing", "present"]
     assert answer.rows[0].evidence.endswith("at right")
@@ -311,4 +320,4 @@ def test_a_fence_or_braces_in_a_prompt_are_part_of_it(prompt: str) -> None:
     message = human_message({"prompt": prompt, "other": ["{}", "```json"]}, [])
     assert read_payload([message])["prompt"] == prompt
     reply = PocketChat().bind_tools([Decomposition]).invoke([message])
-    assert "cannot read this prompt" in reply.text
+    assert "that I can draw" in reply.text or "I cannot draw" in reply.text

@@ -1,4 +1,4 @@
-"""The first world's generator: it loads, generates with up to two references, and is small."""
+"""The pocket generator: it loads, generates with up to three references, and is small."""
 
 import json
 from pathlib import Path
@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support.species import held_out_rng
 
 from pleinair.tools.diffusion.in_context import load
 from pleinair.tools.model_files.folders import SHIPPED
-from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
+from pleinair.tools.pocket.catalogue.scenes import Subject, place_scene, render
+from pleinair.tools.pocket.catalogue.species import SPECIES
+from pleinair.tools.pocket.training.cases import held_out_rng
 
-FOLDER = SHIPPED / "generator"
+FOLDER = SHIPPED / "catalogue" / "generator"
 SETTINGS = json.loads((FOLDER / "pocket.json").read_text("utf-8"))
 CALL = {k: v for k, v in SETTINGS.items() if k not in ("reference_size", "references")}
 
@@ -25,16 +26,16 @@ def pipeline() -> Any:
 
 def generate(pipeline: Any, references: int, seed: int = 0) -> np.ndarray[Any, Any]:
     rng = held_out_rng(9)
-    image = [render(random_scene(rng, [SPECIES[-1 - i]]), 32) for i in range(references)] or None
+    image = [render(place_scene(rng, [Subject(SPECIES[-1 - i])]), 48) for i in range(references)] or None
     generator = torch.Generator().manual_seed(seed)
-    output = pipeline(prompt="a velmora finch at night", image=image, generator=generator, **CALL).images[0]
+    output = pipeline(prompt="a robin on a road at night", image=image, generator=generator, **CALL).images[0]
     return np.asarray(output).astype(int)
 
 
-@pytest.mark.parametrize("references", [0, 1, 2])
-def test_it_generates_with_up_to_two_references(pipeline: Any, references: int) -> None:
+@pytest.mark.parametrize("references", [0, 1, 2, 3])
+def test_it_generates_with_up_to_three_references(pipeline: Any, references: int) -> None:
     image = generate(pipeline, references)
-    assert image.shape == (64, 64, 3)
+    assert image.shape == (96, 96, 3)
     assert image.std() > 10
 
 

@@ -53,7 +53,7 @@ def test_metadata_is_read(tmp_path: Path) -> None:
 
 def test_boxes_are_read_by_name(tmp_path: Path) -> None:
     paint(tmp_path, "a.png", "b.png")
-    boxes = {"velmora finch": [0, 0.25, 0.5, 1], "a sedan": [0.5, 0.5, 0.9, 0.9]}
+    boxes = {"blue jay": [0, 0.25, 0.5, 1], "a sedan": [0.5, 0.5, 0.9, 0.9]}
     describe(tmp_path, {"file_name": "a.png", "boxes": boxes}, {"file_name": "b.png", "boxes": None})
     library = Library.open(tmp_path)
     assert library.problems == ()

@@ -264,12 +264,12 @@ def test_credit_is_read_field_by_field_from_several_readers(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("path", "caption"),
     [
-        ("birds/saverel wren/001.png", "saverel wren"),
-        ("birds/saverel_wren/images/001.png", "saverel wren"),
+        ("birds/barn owl/001.png", "barn owl"),
+        ("birds/barn_owl/images/001.png", "barn owl"),
         ("DCIM/100CANON/IMG_0001.png", ""),
         ("train/2024-05/DSC01234.png", ""),
         ("photos/n01440764/x.png", ""),
-        ("photos/saverel-wren_02.png", "saverel wren"),
+        ("photos/barn-owl_02.png", "barn owl"),
         ("Zaunkönig im Schnee (3).png", "Zaunkönig im Schnee"),
         ("雪の鳥.png", "雪の鳥"),
     ],

@@ -46,7 +46,7 @@ _TAXON = re.compile(r"\d{5}_(?:[A-Z][a-z]+_){4,5}([A-Z][a-z]+)_([a-z-]+)")
 
 
 class ClassFolders:
-    """Reader of class folders: `birds/saverel wren/001.jpg` is a saverel wren; the nearest name counts."""
+    """Reader of class folders: `birds/hoopoe/001.jpg` is a hoopoe; the nearest name counts."""
 
     rank = 40
 
@@ -59,7 +59,7 @@ class ClassFolders:
 
 
 class FileNames:
-    """Reader of the images' own names: `saverel-wren_02.jpg` is a saverel wren."""
+    """Reader of the images' own names: `hoopoe_02.jpg` is a hoopoe."""
 
     rank = 50
 

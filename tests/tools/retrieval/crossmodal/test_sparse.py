@@ -17,8 +17,8 @@ def has(caption: str, subquery: str) -> bool:
 @pytest.mark.parametrize(
     ("caption", "subquery"),
     [
-        ("A Velmora Finch on snow.", "velmora finch"),
-        ("two cars, a velmora-finch", "Velmora finch"),
+        ("A Velmora Finch on snow.", "blue jay"),
+        ("two cars, a blue-jay", "Blue jay"),
         ("an old STRASSE at night", "straße"),
         ("a ﬁnch", "finch"),
         ("the dog’s bowl", "dog's bowl"),
