@@ -26,7 +26,7 @@ from pleinair.tools.types import MAX_SIDE, BadInput, Capabilities, ImageOptions
 
 MAX_RATIO = 8.0
 CHATS = ("react",)  # graphs to which a line of a chat is sent, which may be a change
-READ_BY_GRAMMAR = ("pleinair", "imagerag", "crossmodal")  # graphs whose first MLLM call reads the prompt
+READ_BY_RULES = ("pleinair", "imagerag", "crossmodal")  # graphs whose first MLLM call reads the prompt
 
 
 class Unconfirmed(BadInput):
@@ -89,7 +89,7 @@ def request_from(
         prompt_options=tuple(options.all),
         **fields,
     )
-    _check_grammar(request)
+    _check_readable(request)
     notes = (*note_on(wording), *notes_on(request.prompt, request.settings))
     return request.model_copy(update={"notes": notes})
 
@@ -229,9 +229,9 @@ def _checked(before: ImageOptions, image: dict[str, Any]) -> ImageOptions:
         ) from error
 
 
-def _check_grammar(request: DrawRequest) -> None:
+def _check_readable(request: DrawRequest) -> None:
     """Raise `BadInput` for a prompt outside the language of the pocket chat model, before an image."""
-    if request.settings.mllm.backend != "pocket" or request.graph not in READ_BY_GRAMMAR:
+    if request.settings.mllm.backend != "pocket" or request.graph not in READ_BY_RULES:
         return
     try:
         language_of(request.settings).concepts(request.prompt)

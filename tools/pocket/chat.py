@@ -123,7 +123,7 @@ class PocketChat(BaseChatModel):
     def rows(self, images: Sequence[bytes], concepts: Sequence[str]) -> list[Json]:
         """Return one ledger row for each concept, in order.
 
-        The advice stays empty: more words would leave the grammar, and another seed serves better.
+        The advice stays empty: more words would leave its language, and another seed serves better.
         """
         detections = self.detect(images, concepts)
         return [self._row(concept, hit) for concept, hit in zip(concepts, detections, strict=True)]
