@@ -66,7 +66,7 @@ check: $(STAMP) ## lint, check format and types, report sizes and wording
 	$(BIN)/mypy tests
 	$(BIN)/python -m tests.support.style_report
 
-docs: $(STAMP) ## write docs/settings.md and docs/pocket.md from the code
+docs: $(STAMP) ## write docs/settings.md, docs/pocket.md and its sheet from the code
 	$(BIN)/python -m tests.support.settings_page
 	$(BIN)/python -m tests.support.pocket_page
 

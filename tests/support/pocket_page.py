@@ -1,16 +1,22 @@
-"""Write docs/pocket.md, which lists what the pocket models know, from the code: `make docs`."""
+"""Write docs/pocket.md, which lists what the pocket models know, and its sheet pocket.png: `make docs`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from PIL import Image, ImageDraw, ImageFont
+
+from pleinair.tools.pocket.catalogue.painting import paint
 from pleinair.tools.pocket.catalogue.palette import NAMED
 from pleinair.tools.pocket.catalogue.prompts import LIGHT_WORDS, PLACE_WORDS, RELATION_WORDS, WEATHER_WORDS
 from pleinair.tools.pocket.catalogue.species import KINDS, SPECIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "pocket.md"
+SHEET = PAGE.with_suffix(".png")
 TIERS = ("known", "rare", "novel")
+PAPER = {"known": "#dfe8da", "rare": "#ffe9ad", "novel": "#cfe0fa"}
+COLUMNS, CELL, LABEL = 12, 112, 16  # of the sheet: species in a row, pixels of each and of its name
 HEAD = """# The miniature world
 
 <!-- Generated from the code by `make docs`; do not edit. -->
@@ -38,6 +44,8 @@ answers "what can you draw?", "which birds do you know?".
 *Known* ones are in the generator's training. *Rare* ones are not, but the encoder, the detector and the
 library know them: their first draft is a plain bird, car or dog, and retrieval brings their looks. *Novel*
 ones are in no model's training and not in the library.
+
+![All species, drawn by the world's renderer: known on green, rare on yellow, novel on blue](pocket.png)
 """
 
 
@@ -59,6 +67,23 @@ def _names() -> Iterator[str]:
         yield f"| {kind.plural} | {' | '.join(cells)} |"
 
 
+def sheet() -> Image.Image:
+    """Draw all species with their names, kind by kind: known ones on green, rare on yellow, novel on blue."""
+    groups = [[species for species in SPECIES if species.kind == kind] for kind in KINDS]
+    rows = [group[start : start + COLUMNS] for group in groups for start in range(0, len(group), COLUMNS)]
+    canvas = Image.new("RGB", (2 * COLUMNS * CELL, 2 * len(rows) * (CELL + LABEL)), "white")
+    draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(18)
+    for row, group in enumerate(rows):
+        for column, species in enumerate(group):
+            left, top = 2 * column * CELL, 2 * row * (CELL + LABEL)
+            corner = (left + 2 * CELL - 1, top + 2 * (CELL + LABEL) - 1)
+            draw.rectangle(((left, top), corner), fill=PAPER[species.tier])
+            paint(canvas, species.shapes, (left + CELL, top + CELL), 0.92 * CELL)
+            place = (left + CELL, top + 2 * CELL + LABEL)
+            draw.text(place, species.name, fill="black", font=font, anchor="mm")
+    return canvas.reduce(2).quantize(128)
+
+
 def _words() -> Iterator[str]:
     yield "| | |"
     yield "| --- | --- |"
@@ -74,3 +99,4 @@ def _row(name: str, words: Iterable[str]) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(page(), encoding="utf-8")
+    sheet().save(SHEET, optimize=True)
