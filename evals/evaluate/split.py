@@ -113,7 +113,7 @@ def split_library(
     for concept in order:
         if len(parts) < most and (part := _part(concept, concepts, used, images, seed, library)):
             parts.append(part)
-            used |= _held(part)
+            used |= {*part.scored, part.reference}  # a reference in the pool is held out by no other concept
             on_progress(len(parts), min(most, len(order)))
     if not parts:
         raise BadInput(

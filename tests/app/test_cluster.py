@@ -59,17 +59,17 @@ def test_images_are_in_the_home_by_default(tmp_path: Path) -> None:
 
 def test_a_request_cannot_choose_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BadInput, match="cluster.objects = 'memory://a'") as error:
-        validate("a gorse bush", overrides={"cluster.objects": "memory://a"})
+        validate("a poppy", overrides={"cluster.objects": "memory://a"})
     assert "PLEINAIR_CLUSTER__OBJECTS" in error.value.remedy
     monkeypatch.setenv("PLEINAIR_CLUSTER__OBJECTS", "memory://a")
-    request = validate("a gorse bush", overrides={"cluster.objects": "memory://a"})
+    request = validate("a poppy", overrides={"cluster.objects": "memory://a"})
     assert "cluster" not in request.model_dump()["settings"]
 
 
 def test_nothing_of_the_extra_is_imported_without_a_url() -> None:
     code = (
         "import json, sys\nfrom pleinair.app.api import draw, home\n"
-        "draw('a gorse bush', seed=1, overrides={'budget.attempts': 1})\n"
+        "draw('a poppy', seed=1, overrides={'budget.attempts': 1})\n"
         "names = ('obstore', 'psycopg', 'psycopg_pool', 'pgvector', 'ray', 's3fs')\n"
         "print(json.dumps([name for name in names if name in sys.modules]))"
     )

@@ -40,10 +40,10 @@ def test_the_address_is_the_machines_and_never_a_runs(monkeypatch: pytest.Monkey
 
 
 def test_applications_have_the_backends_with_their_arguments_and_the_second_encoder() -> None:
-    second: dict[str, Any] = {"backend": "open_clip", "model": "local-dir:pocket/encoder", "batch": 8}
+    second: dict[str, Any] = {"backend": "open_clip", "model": "local-dir:pocket/catalogue/encoder", "batch": 8}
     generator, encoder, other = applications(served(**{"retrieval.second": second}))
     assert (generator.part.kind, generator.part.backend) == ("generator", "in_context")
-    assert '"folder": "pocket/generator"' in generator.part.arguments
+    assert '"folder": "pocket/catalogue/generator"' in generator.part.arguments
     assert (encoder.name, other.name) == ("pleinair-encoder", "pleinair-encoder-second")
     assert '"batch": 8' in other.part.arguments and '"batch"' not in encoder.part.arguments
     built = build_encoder(with_second(served(), BackendChoice(**second)))

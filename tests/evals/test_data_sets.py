@@ -23,9 +23,9 @@ def test_it_prints_layout_splits_classes_captions_and_problems(
         "CUB-200-2011 (cub)",
         "license: non-commercial research",
         "splits: train 5, test 3",
-        "classes: 3: Black footed albatross, Saverel wren, Common tern",
+        "classes: 3: Black footed albatross, Mandarin duck, Common tern",
         "captions: 80",
-        "test  Saverel wren | view 0 of the saverel wren",
+        "test  Mandarin duck | view 0 of the mandarin duck",
         "problem: listed images that are missing and left out: 1 (",
     ):
         assert part in text
@@ -36,7 +36,7 @@ def test_json_has_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["data", str(tmp_path), "--json", "--split", "test", "--classes", "2"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["layout"], facts["splits"], facts["captions"]) == ("cub", {"test": 2}, 0)
-    assert facts["classes"] == ["Black footed albatross", "Saverel wren"]
+    assert facts["classes"] == ["Black footed albatross", "Mandarin duck"]
     assert main(["data", str(tmp_path)]) == 0
     assert "captions: 0; they are in text_c10 of cvpr2016_cub.tar.gz" in capsys.readouterr().out
 
@@ -60,7 +60,7 @@ def test_it_writes_a_library_of_a_split(tmp_path: Path, capsys: pytest.CaptureFi
     assert len(library.items) == 6
     assert {item.caption for item in library.items.values()} == {
         "black footed albatross",
-        "saverel wren",
+        "mandarin duck",
         "common tern",
     }
     assert main(["data", str(out)]) == 1

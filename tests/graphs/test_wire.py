@@ -73,7 +73,7 @@ def test_a_refusal_crosses_the_wire(tmp_path: Path) -> None:
         local, remote = (graph.invoke(values, context=side) for side in (context, wired))
     assert timeless(remote["outcome"]) == timeless(local["outcome"])
     assert remote["outcome"]["ending"] == "refused"
-    assert "cannot read this prompt" in remote["outcome"]["reason"]
+    assert "I cannot draw" in remote["outcome"]["reason"]
 
 
 def test_the_temperature_of_the_repetitions_crosses_the_wire(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pleinair.tools.data_sets.data_set import Example, Split
 
-CLASSES = ("black footed albatross", "hoopoe", "common tern")
+CLASSES = ("black footed albatross", "mandarin duck", "common tern")
 Draw = Callable[[str, int], Image.Image]  # of a class's name and the image's number
 
 

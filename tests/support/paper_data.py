@@ -9,16 +9,17 @@ from pathlib import Path
 from PIL import Image
 from support import tiny_clip, tiny_pipelines
 from support.data_set_folders import write_data_set
-from support.species import species_named
 
-from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
+from pleinair.tools.pocket.catalogue.sampling import draw_scene
+from pleinair.tools.pocket.catalogue.scenes import render
+from pleinair.tools.pocket.catalogue.species import BY_NAME
 
-CLASSES = tuple(species.name for species in SPECIES if species.tier == "rare")[:3]
+CLASSES = ("scarlet ibis", "crowned crane", "mandarin duck")  # rare, of two words as iNaturalist's
 
 
 def draw(name: str, number: int) -> Image.Image:
     """Return a scene of a species, another one for each number."""
-    return render(random_scene(random.Random(f"{name}-{number}"), [species_named(name)]))
+    return render(draw_scene(random.Random(f"{name}-{number}"), [BY_NAME[name]]))
 
 
 def write_data(

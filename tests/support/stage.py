@@ -54,5 +54,5 @@ def library() -> ListRetriever:
         for n in range(2)
     ]
     of = {name: [hit for hit in hits if name in hit.caption] for name in NAMES}
-    queries = {f"a photo of a {name}": of[name] for name in NAMES} | of
+    queries = {f"a {name}": of[name] for name in NAMES} | of
     return ListRetriever(queries | {PROMPT: hits})

@@ -21,7 +21,7 @@ from pleinair.tools.types import Hit
     [
         ({}, 7),
         ({"rounds": 2, "tries": 1}, 12),
-        ({"rerank": True, "captions": 2}, 9),
+        ({"rerank": True, "captions": 2}, 10),
         ({"rephrase_only": True}, 4),
         ({"mode": "generation", "retrieve_by": "concepts"}, 3),
     ],
@@ -38,8 +38,9 @@ def test_the_most_calls_of_imagerag_are_reached_by_a_model_that_fails_at_first(
     empty = ["", "", None] * rounds if settings.imagerag.tries == 3 else [None] * rounds
     model = recording(
         ImageRAGAnswers(
-            "finch",
-            "coupe",
+            "robin",
+            "taxi",
+            "daisy",
             Decision=bad,
             MissingConcepts=empty,
             Captions=bad,
@@ -47,16 +48,16 @@ def test_the_most_calls_of_imagerag_are_reached_by_a_model_that_fails_at_first(
             Ranking=[{"order": [1]}] * 9,
         )
     )
-    hits = {name: [Hit(id=f"{name}-{n}.png", score=0.5) for n in range(3)] for name in ("finch", "coupe")}
+    hits = {name: [Hit(id=f"{name}-{n}.png", score=0.5) for n in range(3)] for name in ("robin", "taxi", "daisy")}
     photos = {f"a photo of a {name}": found for name, found in hits.items()}
     context = Context(
         model=model,
-        generator=SquareGenerator(2),
+        generator=SquareGenerator(3),
         retriever=ListRetriever(hits | photos),
         store=ArtifactStore(tmp_path / "artifacts"),
         imagerag=settings.imagerag,
     )
-    call(imagerag.graph, context, "a finch by a coupe")
+    call(imagerag.graph, context, "a robin by a taxi and a daisy")
     assert len(model.calls) == calls
 
 

@@ -77,7 +77,7 @@ def test_a_pull_pins_a_commit_once_and_runs_load_it(profile: str, home: Path) ->
     built: Any = build_backend("generator", settings.generator)
     assert built.capabilities.id == f"text_only:{MODEL}@{COMMIT}"
     assert settings.encoder.arguments["commit"] == COMMIT
-    submit("a finch", profile=profile)
+    submit("a robin", profile=profile)
     (run,) = run_table().newest(1)
     assert json.loads(run.request_json)["settings"]["generator"]["revision"] == COMMIT
     Hub.requests.clear()
@@ -100,7 +100,7 @@ def test_without_a_yes_nothing_is_pinned(profile: str) -> None:
 
 def test_a_run_without_a_commit_is_refused_with_the_command_to_use(profile: str) -> None:
     with pytest.raises(BadInput, match=rf"generator\.revision = '': .*`pleinair models pull {profile}`"):
-        submit("a finch", profile=profile)
+        submit("a robin", profile=profile)
     assert run_table().newest(1) == []
 
 
@@ -120,7 +120,7 @@ def test_an_encoder_by_name_is_pulled_and_loaded_without_its_pickle(profile: str
     table = load(profile).encoder.arguments
     assert not any("bin" in line for line in Hub.requests)
     pulled, shipped = OpenClipEncoder(**table, device="cpu"), OpenClipEncoder("local-dir:pocket/encoder")
-    assert (pulled.encode_text(["a finch"]) == shipped.encode_text(["a finch"])).all()
+    assert (pulled.encode_text(["a robin"]) == shipped.encode_text(["a robin"])).all()
     assert pulled.id.partition("@")[2] == shipped.id.partition("@")[2]
 
 

@@ -232,7 +232,7 @@ def test_requests_of_a_chat_have_its_id_and_link_to_the_one_before(
 ) -> None:
     monkeypatch.setenv("PLEINAIR_MLLM__BACKEND", "talker")
     chat = Chat()
-    for line in ("first thing", "and second thing"):
+    for line in ("a barn owl", "add a blue jay"):
         with chat.threads.opened(chat.thread) as session:
             (run,) = session.submit(line)
         finish(run)

@@ -16,7 +16,7 @@ from pleinair.tools.retrieval.library import Library
 
 def test_columns_differ_in_the_retriever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLEINAIR_PATHS__HOME", str(tmp_path / "home"))
-    write_library(tmp_path / "library", size=60)
+    write_library(tmp_path / "library", size=120, tiers=("rare",))
     library = Library.open(tmp_path / "library")
     split = split_library(library, concepts_of(library), most=3, images=1, seeds=1, seed=0)
     settings = load("pocket", overrides={"library.folder": [str(tmp_path / "library")]})

@@ -127,12 +127,12 @@ def test_a_concept_of_two_images_has_its_only_reference_in_the_pool(tmp_path: Pa
 
 def test_near_copies_of_held_out_images_leave_the_pool(tmp_path: Path) -> None:
     source = tmp_path / "source"
-    write_library(source, size=60)
+    write_library(source, size=120, tiers=("rare",))
     library = Library.open(source)
     before = split_library(library, concepts_of(library), most=5, images=1, seeds=1, seed=0)
     scored = before.parts[0].scored[0]
     with Image.open(source / scored) as image:
-        image.crop((2, 1, 63, 62)).resize((128, 128)).save(source / "copy.jpg", quality=80)
+        image.crop((3, 2, 94, 93)).resize((128, 128)).save(source / "copy.jpg", quality=80)
     library = Library.open(source)
     split = split_library(library, concepts_of(library), most=5, images=1, seeds=1, seed=0)
     records = Records(tmp_path / "copies.jsonl")

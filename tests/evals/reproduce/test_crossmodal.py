@@ -102,7 +102,7 @@ def test_the_cost_of_the_encoder_and_of_the_sparse_stage_is_measured(made: Path)
 
 def test_the_adaptor_ranks_by_the_sub_queries_of_each_caption(data: Path, tmp_path: Path) -> None:
     words = ["--only", "1", "--data-sets", "coco", "--limit", "3", "--scorer", "none"]
-    setting = ["--set", "crossmodal.adaptor=pocket/adaptor", "--out", str(tmp_path)]
+    setting = ["--set", "crossmodal.adaptor=pocket/catalogue/adaptor", "--out", str(tmp_path)]
     command = ["crossmodal", "--data", str(data), "--profile", "pocket", *words, *setting]
     assert main(command) == 0
     cell = cells(tmp_path, "1")["adaptor, longest caption", "coco", "R@10"]
@@ -117,7 +117,7 @@ def test_other_sub_queries_or_weights_are_measured_anew(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adaptor, out = tmp_path / "adaptor", tmp_path / "out"
-    shutil.copytree(locate("pocket/adaptor"), adaptor)
+    shutil.copytree(locate("pocket/catalogue/adaptor"), adaptor)
     words = ["--only", "1", "--data-sets", "coco", "--limit", "2", "--scorer", "none", "--out", str(out)]
     command = ["crossmodal", "--data", str(data), "--profile", "pocket", *words]
     command += ["--set", f"crossmodal.adaptor={adaptor}"]

@@ -97,7 +97,7 @@ def test_a_run_that_the_money_of_the_command_cuts_off_is_no_result(tmp_path: Pat
     changes = {"paths.home": str(tmp_path / "home"), "generator.num_inference_steps": 1}
     settings = load("pocket", changes | {"library.folder": [str(tmp_path / "library")]})
     arm, line = Arm("", "loop"), Line("loop", Variant("loop", "pleinair"))
-    subject = Subject("a photo of a telma wren on sand", "telma wren", 1, ())
+    subject = Subject("a photo of a hoopoe on a beach", "hoopoe", 1, ())
     work = work_of(arm, line, settings, {}, (), "", (subject,))
     first = PricedStudio(tmp_path / "out", max_usd=0.015)
     with pytest.raises(UsedUp, match="is used up"):

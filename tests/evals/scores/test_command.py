@@ -11,10 +11,12 @@ from support import tiny_pipelines as tiny
 
 from pleinair.app.api import draw
 from pleinair.evals.__main__ import main
-from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
+from pleinair.tools.pocket.catalogue.sampling import draw_scene
+from pleinair.tools.pocket.catalogue.scenes import render
+from pleinair.tools.pocket.catalogue.species import BY_NAME
 
-NAMES = ("telma wren", "saverel wren")
-CLIP = "clip:local-dir:pocket/encoder"
+NAMES = ("hoopoe", "kingfisher")
+CLIP = "clip:local-dir:pocket/catalogue/encoder"
 
 
 @pytest.fixture(scope="module")
@@ -38,12 +40,11 @@ def drawn(tmp_path_factory: pytest.TempPathFactory, real: Path) -> Path:
 def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Library of three images of each of three species, in folders by their names."""
     folder = tmp_path_factory.mktemp("real")
-    for species in SPECIES:
-        if species.name in (*NAMES, "zobar guppy"):
-            (folder / species.name).mkdir()
-            for number in range(3):
-                scene = random_scene(random.Random(f"{species.name} {number}"), [species])
-                render(scene).save(folder / species.name / f"{number}.png")
+    for name in (*NAMES, "betta"):
+        (folder / name).mkdir()
+        for number in range(3):
+            scene = draw_scene(random.Random(f"{name} {number}"), [BY_NAME[name]])
+            render(scene).save(folder / name / f"{number}.png")
     return folder
 
 
@@ -88,7 +89,7 @@ def test_the_encoder_of_the_runs_is_refused(
 ) -> None:
     words = ["scores", str(drawn / "imagerag"), "--scorer", CLIP]
     assert main(words) == 1
-    assert "local-dir:pocket/encoder also did the retrieval (open_clip:encoder@" in capsys.readouterr().err
+    assert "local-dir:pocket/catalogue/encoder also did the retrieval (open_clip:encoder@" in capsys.readouterr().err
     assert main([*words, "--allow-same-encoder", "--json"]) == 0
     output = capsys.readouterr()
     assert "CLIP-I, open_clip:encoder" in output.err and "left out" in output.err

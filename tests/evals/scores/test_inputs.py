@@ -99,7 +99,7 @@ def test_a_data_set_has_class_names_and_splits(tmp_path: Path) -> None:
     assert len(everything) == len(examples) > len(test) == 3
     assert {real.class_name.casefold() for real in test} == {
         "black footed albatross",
-        "saverel wren",
+        "mandarin duck",
         "common tern",
     }
     assert all(len(real.captions) == 10 and real.image.is_file() for real in test)
@@ -158,11 +158,11 @@ def test_captions_stand_for_classes_where_there_are_none() -> None:
 
 
 def test_folders_of_a_library_are_classes(tmp_path: Path) -> None:
-    for name in ("saverel wren", "common tern"):
+    for name in ("mandarin duck", "common tern"):
         image(tmp_path / name / "001.png")
-    items = pair(drawn("a photo of a saverel wren"), read_real(tmp_path, "", tmp_path))
-    assert [path.parent.name for path in items[0].truth] == ["saverel wren"]
-    assert items[0].group == "saverel wren"
+    items = pair(drawn("a photo of a mandarin duck"), read_real(tmp_path, "", tmp_path))
+    assert [path.parent.name for path in items[0].truth] == ["mandarin duck"]
+    assert items[0].group == "mandarin duck"
 
 
 def test_a_prompt_without_real_images_is_refused() -> None:

@@ -14,7 +14,9 @@ import pytest
 from pleinair.evals.__main__ import main
 from pleinair.evals.scores.inputs import Real
 from pleinair.evals.scores.recall import coverage, queries_of, ranks
-from pleinair.tools.pocket.invented.world import SPECIES, random_scene, render
+from pleinair.tools.pocket.catalogue.sampling import draw_scene
+from pleinair.tools.pocket.catalogue.scenes import render
+from pleinair.tools.pocket.catalogue.species import SPECIES
 from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("library")
     lines = []
     for number, species in enumerate(SPECIES[:10]):
-        render(random_scene(random.Random(number), [species])).save(folder / f"{number}.png")
+        render(draw_scene(random.Random(number), [species])).save(folder / f"{number}.png")
         texts = [f"a {species.name}", f"a photo of a {species.name}"]
         lines.append(json.dumps({"file_name": f"{number}.png", "text": texts}))
     (folder / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
@@ -88,7 +90,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_command_measures_a_library(
     library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["recall", str(library), "--encoder", "local-dir:pocket/encoder"]
+    words = ["recall", str(library), "--encoder", "local-dir:pocket/catalogue/encoder"]
     assert main([*words, "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     first, fifth, tenth = figures["figures"]
@@ -108,7 +110,7 @@ def test_the_command_measures_a_library(
 
 
 def test_what_is_missing_is_named(library: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["recall", str(library), "--encoder", "local-dir:pocket/encoder"]
+    words = ["recall", str(library), "--encoder", "local-dir:pocket/catalogue/encoder"]
     wrong = tmp_path / "wrong.jsonl"
     wrong.write_text("{}", encoding="utf-8")
     cases = (

@@ -73,7 +73,7 @@ def test_errors_of_the_part_are_the_last_message(generator: Replica) -> None:
     [
         (GENERATOR._replace(version="0.0.1"), r"pleinair \S+, this process has 0\.0\.1"),
         (GENERATOR._replace(backend="text_only"), "'in_context', the settings have 'text_only'"),
-        (GENERATOR._replace(arguments='{"folder": "mine"}'), "slots = 2, the settings have None"),
+        (GENERATOR._replace(arguments='{"folder": "mine"}'), "slots = 3, the settings have None"),
     ],
 )
 def test_a_call_for_something_else_is_refused(generator: Replica, other: Part, difference: str) -> None:

@@ -176,10 +176,10 @@ def test_missing_images_are_left_out_and_counted(tmp_path: Path) -> None:
 
 def test_a_class_without_images_is_named(tmp_path: Path) -> None:
     write_data_set("cub", tmp_path)
-    for path in (tmp_path / "CUB_200_2011/images/002.Saverel_wren").iterdir():
+    for path in (tmp_path / "CUB_200_2011/images/002.Mandarin_duck").iterdir():
         path.unlink()
     data_set = recognise(tmp_path)
-    assert data_set.problems[-1] == "classes without an image: 1 (Hoopoe)"
+    assert data_set.problems[-1] == "classes without an image: 1 (Mandarin duck)"
     assert len(data_set.class_names) == 3
 
 
@@ -245,4 +245,4 @@ def test_a_folder_in_a_data_set_and_packed_archives_are_answered_with_what_to_do
 def test_a_class_without_images_of_one_split_is_named(tmp_path: Path) -> None:
     write_data_set("imagenet", tmp_path)
     shutil.rmtree(tmp_path / "train/n01440765")
-    assert recognise(tmp_path).problems == ("classes without an image of train: 1 (hoopoe)",)
+    assert recognise(tmp_path).problems == ("classes without an image of train: 1 (mandarin duck)",)

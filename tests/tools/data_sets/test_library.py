@@ -56,9 +56,9 @@ def test_a_second_call_changes_nothing_and_another_list_removes_the_rest(tmp_pat
     before = state(folder)
     write_library(data_set, data_set.examples, folder)
     assert state(folder) == before
-    wren = [example for example in data_set.split("train") if example.class_name == "Saverel wren"]
-    write_library(data_set, wren, folder)
-    assert set(Library.open(folder).items) == {example.path for example in wren}
+    ducks = [example for example in data_set.split("train") if example.class_name == "Mandarin duck"]
+    write_library(data_set, ducks, folder)
+    assert set(Library.open(folder).items) == {example.path for example in ducks}
     assert len([path for path in folder.rglob("*") if path.is_dir()]) == 3  # CUB_200_2011/images/002.…
     assert all(data_set.file(example).is_file() for example in data_set.examples)
 

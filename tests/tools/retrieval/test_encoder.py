@@ -141,7 +141,7 @@ def test_a_truncated_text_is_logged_once_even_if_it_left_the_cache(
 def test_the_id_has_model_and_weights_but_no_path(encoder: OpenClipEncoder) -> None:
     assert encoder.id.startswith("open_clip:encoder@")
     assert str(SHIPPED) not in encoder.id
-    assert encoder.id == OpenClipEncoder(f"local-dir:{SHIPPED / 'encoder'}", device="cpu").id
+    assert encoder.id == OpenClipEncoder(f"local-dir:{SHIPPED / 'catalogue/encoder'}", device="cpu").id
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,11 @@ from pleinair.tools.retrieval.lexical import RERANKED, CaptionOrder, Lexical, sc
 from pleinair.tools.types import BadInput, Hit
 
 CAPTIONS = {
-    "a": "A photo of a Blue jay on a branch.",
-    "b": "a barn owl in the snow",
+    "a": "A photo of a Purple finch on a branch.",
+    "b": "a winter wren in the snow",
     "c": "two finches",
     "d": "",
-    "e": "the snow: a finch, a finch and a barn owl",
+    "e": "the snow: a finch, a finch and a winter wren",
 }
 
 
@@ -29,7 +29,7 @@ def lexical() -> Lexical:
 
 
 def test_captions_with_a_shared_word_are_hits_best_first(lexical: Lexical) -> None:
-    hits = lexical.search("a photo of a blue jay", 9)
+    hits = lexical.search("a photo of a purple finch", 9)
     assert ids(hits) == "ace"
     assert hits[0].score > hits[1].score > hits[2].score > 0
     assert [hit.matched_by for hit in hits] == ["caption", "", ""]
@@ -103,7 +103,7 @@ def test_a_text_in_another_case_or_form_has_the_same_words(text: str) -> None:
 
 def test_captions_order_the_hits_which_keep_their_scores() -> None:
     fake = FakeRetriever("dbace", CAPTIONS)
-    hits = CaptionOrder(fake).search("blue jay", 4)
+    hits = CaptionOrder(fake).search("purple finch", 4)
     assert ids(hits) == "aced"
     assert [hit.score for hit in hits] == pytest.approx([0.7, 0.6, 0.5, 0.9])
     assert fake.sizes == [RERANKED]
