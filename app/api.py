@@ -31,7 +31,8 @@ from pleinair.app.runs.request import (
     store_base,
     store_input_images,
 )
-from pleinair.app.runs.store import Busy, Finished, Run, Runs, Waiting, no_question
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Busy, Finished, Runs, Waiting, no_question
 from pleinair.app.runs.tables import OPEN
 from pleinair.app.settings import (
     OnPreview,

@@ -16,7 +16,8 @@ from pleinair.app.parts import OwnParts, split_parts
 from pleinair.app.runs import follow as following
 from pleinair.app.runs.detached import ensure_worker
 from pleinair.app.runs.events import Event, OnEvent
-from pleinair.app.runs.store import Busy, Run
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Busy
 from pleinair.app.runs.tables import OPEN
 from pleinair.app.settings import OnPreview
 from pleinair.tools.types import PleinairError

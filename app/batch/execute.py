@@ -24,8 +24,9 @@ from pleinair.app.runs.events import Ended, Event, payloads, read_readable
 from pleinair.app.runs.lease import Released
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.results import deliver, files
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.runner import perform
-from pleinair.app.runs.store import Busy, Finished, LeaseLost, Run, Runs, Waiting
+from pleinair.app.runs.store import Busy, Finished, LeaseLost, Runs, Waiting
 from pleinair.app.runs.tables import OPEN
 from pleinair.app.trace.view import view_of
 from pleinair.tools.storage.artifacts import ArtifactStore

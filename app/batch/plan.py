@@ -17,7 +17,8 @@ from pleinair.app.estimate.estimate import Estimate, estimate_of
 from pleinair.app.paths import Paths
 from pleinair.app.runs.prices import is_hosted, is_paid
 from pleinair.app.runs.request import OUT, DrawRequest
-from pleinair.app.runs.store import Run, Runs
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Runs
 from pleinair.app.texts import counted
 from pleinair.tools.types import BadInput, Value
 

@@ -9,7 +9,7 @@ from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app import api
 from pleinair.app.chat.options import ThreadOptions
 from pleinair.app.chat.thread import Thread
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.tables import OPEN
 from pleinair.tools.types import BadInput, Reference, concept_key
 

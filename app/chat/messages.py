@@ -10,7 +10,8 @@ from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app.chat.thread import Message
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.results import files
-from pleinair.app.runs.store import Run, Runs
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Runs
 from pleinair.app.runs.tables import OPEN
 from pleinair.tools.types import BadInput, Picture
 

@@ -14,7 +14,7 @@ from pleinair.tools.types import BadInput
 if TYPE_CHECKING:
     from pleinair.app.chat.session import ChatSession
     from pleinair.app.chat.thread import MessageOptions, Thread
-    from pleinair.app.runs.store import Run
+    from pleinair.app.runs.row import Run
 
 HELP = """\
 Describe an image, then what to change: "now make it night", "not that bird", "add a red car",

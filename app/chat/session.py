@@ -24,7 +24,7 @@ from pleinair.app.runs.request import (
     read_request,
     takes_input_images,
 )
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.settings import load
 from pleinair.tools import registry
 from pleinair.tools.types import BadInput, concept_key

@@ -16,7 +16,7 @@ from pleinair.tools.types import BadInput
 
 if TYPE_CHECKING:
     from pleinair.app.chat.session import ChatSession
-    from pleinair.app.runs.store import Run
+    from pleinair.app.runs.row import Run
 
 LISTED = 20  # threads of a list
 _NUMBER_DIGITS = 3  # at most, of a thread's number in a list; ids are longer

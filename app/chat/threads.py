@@ -16,7 +16,8 @@ from pleinair.app.chat.thread import MAX_TITLE, Decisions, Message, Thread
 from pleinair.app.paths import Paths
 from pleinair.app.runs.history import state_of
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.store import Busy, Run, Runs
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Busy, Runs
 from pleinair.app.settings import checked_overrides
 from pleinair.tools.types import BadInput, NotFound
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pleinair.app.batch.plan import BatchEstimate, Item, Plan
     from pleinair.app.batch.summary import BatchSummary
     from pleinair.app.runs.events import Event
-    from pleinair.app.runs.store import Run
+    from pleinair.app.runs.row import Run
 
 File = Annotated[str, typer.Argument(help="Prompts: .txt, .csv or .jsonl; - for standard input.")]
 Folder = Annotated[str, typer.Option("--out", metavar="DIR", help="The folder for the results.")]

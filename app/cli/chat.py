@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pleinair.app.chat.session import ChatSession
     from pleinair.app.chat.thread import Thread
     from pleinair.app.chat.threads import Threads
-    from pleinair.app.runs.store import Run
+    from pleinair.app.runs.row import Run
 
 LEAVING = ("/quit", "/exit", "quit", "exit", "bye")
 PROMPT = "› "

@@ -12,7 +12,7 @@ from pleinair.app.cli.models import download_models
 from pleinair.app.cli.options import Json, Library, License, Out, Profile, Setting
 from pleinair.app.cli.run import execute
 from pleinair.app.cli.terminal import explained, has_terminal, say
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.texts import printable
 from pleinair.tools.types import Approve, BadInput
 

@@ -25,7 +25,7 @@ from pleinair.tools.types import Attempt, Repair, Retrieval, Row
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pleinair.app.runs.store import Run
+    from pleinair.app.runs.row import Run
     from pleinair.app.settings import OnPreview
 
 COLOURS = {"present": "green", "unsure": "yellow", "missing": "red"}

@@ -11,7 +11,7 @@ import typer
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app.cli.terminal import say
 from pleinair.app.runs.question import hit_id, hits_of, lines_of
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.texts import printable
 from pleinair.tools.types import BadInput
 

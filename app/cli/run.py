@@ -15,8 +15,9 @@ import typer
 from pleinair.app.cli.terminal import CODES, error_lines, has_terminal, leave, say
 from pleinair.app.runs.ahead import Ahead
 from pleinair.app.runs.at_once import results_of
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.signals import handling
-from pleinair.app.runs.store import Busy, Run
+from pleinair.app.runs.store import Busy
 from pleinair.app.texts import printable, printable_json
 
 if TYPE_CHECKING:

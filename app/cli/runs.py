@@ -9,7 +9,7 @@ import typer
 from pleinair.app.cli.options import Json, RunId
 from pleinair.app.cli.run import execute
 from pleinair.app.cli.terminal import explained, say
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.tables import OPEN
 from pleinair.app.texts import printable, printable_json
 from pleinair.tools.types import BadInput

@@ -11,7 +11,7 @@ from pleinair.app.cli.terminal import explained, say
 from pleinair.tools.types import PleinairError
 
 if TYPE_CHECKING:
-    from pleinair.app.runs.store import Run
+    from pleinair.app.runs.row import Run
     from pleinair.app.server.site import Options
 
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0: all, which needs a token.")]

@@ -13,7 +13,8 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.event_rows import EventRows
 from pleinair.app.runs.events import read
 from pleinair.app.runs.request import DrawRequest, read_request
-from pleinair.app.runs.store import Run, Runs
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Runs
 from pleinair.app.texts import counted
 from pleinair.app.trace.trace import Trace, trace_of
 from pleinair.tools.types import BadInput

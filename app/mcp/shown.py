@@ -15,7 +15,7 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Progress, StepStarted, read_readable
 from pleinair.app.runs.question import hits_of, lines_of
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.tables import OPEN, QUEUED, WAITING
 from pleinair.app.storyboard.gallery import Gallery
 from pleinair.app.texts import counted

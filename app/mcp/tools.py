@@ -26,7 +26,7 @@ from pleinair.app.runs.images import is_sha256, stored_image
 from pleinair.app.runs.listing import RunFilter, page_of
 from pleinair.app.runs.question import hit_id
 from pleinair.app.runs.request import DIRECT, read_input_image
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.tables import OPEN, WAITING
 from pleinair.app.settings import POCKET, load, require_profile
 from pleinair.app.texts import counted, short_caption

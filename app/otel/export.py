@@ -26,7 +26,8 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.calls import read_calls
 from pleinair.app.runs.events import read_readable
 from pleinair.app.runs.request import DrawRequest, read_request
-from pleinair.app.runs.store import Run, Runs
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Runs
 from pleinair.app.settings import web_address
 from pleinair.tools.storage.folder import Folder
 from pleinair.tools.types import BadInput, NotFound, PleinairError

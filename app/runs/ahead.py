@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from math import ceil
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.tables import OPEN
 from pleinair.tools.types import BatchGenerator, Capabilities, GenerateRequest, Generator, OnStep
 

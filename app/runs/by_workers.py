@@ -13,7 +13,8 @@ from pleinair.app.runs.follow import POLL, Follower
 from pleinair.app.runs.lease import Released
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.results import deliver, files
-from pleinair.app.runs.store import Run, Runs
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Runs
 from pleinair.tools.storage.artifacts import ArtifactStore
 
 

@@ -13,7 +13,7 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Ended, payloads, read_readable
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.results import credits_of, deliver
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.types import BadInput
 

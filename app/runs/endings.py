@@ -12,7 +12,7 @@ from pleinair.app.runs.events import Ended, Snapshot, payloads, read_readable
 from pleinair.app.runs.execution import End, Work, stored_state
 from pleinair.app.runs.lease import STOPPED
 from pleinair.app.runs.results import deliver, versions
-from pleinair.app.runs.store import ACCEPT
+from pleinair.app.runs.row import ACCEPT
 from pleinair.tools.storage.artifacts import ArtifactStore
 from pleinair.tools.storage.away import Away
 from pleinair.tools.types import (

@@ -30,7 +30,8 @@ from pleinair.app.runs.events import (
 from pleinair.app.runs.history import chat_input, config_of, copy_parent
 from pleinair.app.runs.lease import Lease
 from pleinair.app.runs.request import DrawRequest
-from pleinair.app.runs.store import LeaseLost, Run
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import LeaseLost
 from pleinair.app.settings import BackendChoice, OnPreview, Settings
 from pleinair.tools.callbacks import StopCheck
 from pleinair.tools.deadline import check_deadline

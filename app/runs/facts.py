@@ -9,7 +9,7 @@ from typing import Any
 from pleinair.app.parts import has_parts
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.results import result_of
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.tables import QUEUED, RUNNING
 from pleinair.tools.types import BadInput
 

@@ -6,7 +6,8 @@ import threading
 
 from pleinair.agent.approval.types import ApprovalRequest
 from pleinair.app.runs.owner import new_owner
-from pleinair.app.runs.store import LEASE_SECONDS, LeaseLost, Run, Runs
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import LEASE_SECONDS, LeaseLost, Runs
 from pleinair.tools.types import Cancelled, Outcome, PleinairError
 
 STOPPED = "you asked it to stop"  # reason of an ending

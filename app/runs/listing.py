@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from pleinair.app.runs.store import Run, Runs
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Runs
 from pleinair.tools.types import Value
 
 

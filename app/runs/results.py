@@ -22,7 +22,7 @@ from pleinair.app.credits import xmp
 from pleinair.app.credits.sheet import NO_REFERENCES, Chosen, Sheet, credit_of, sheet_of
 from pleinair.app.runs.events import Ended
 from pleinair.app.runs.request import DrawRequest, read_request
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.tools.images.signed import SUFFIXES
 from pleinair.tools.storage.artifacts import ArtifactStore, Original
 from pleinair.tools.storage.files import sweep_parts, write_whole

@@ -21,7 +21,8 @@ from pleinair.app.runs.events import Asked, EventLog, OnEvent, Progress
 from pleinair.app.runs.execution import End, Work, stored_state, stream
 from pleinair.app.runs.lease import STOPPED, Lease, Released
 from pleinair.app.runs.request import DrawRequest, read_request
-from pleinair.app.runs.store import Busy, Finished, LeaseLost, Run, Runs, Waiting
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Busy, Finished, LeaseLost, Runs, Waiting
 from pleinair.app.settings import OnPreview
 from pleinair.tools.deadline import RUN_WAIT, OutOfTime, deadline, finish_in_time
 from pleinair.tools.registry import resolve

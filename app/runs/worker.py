@@ -21,9 +21,10 @@ from pleinair.app.engines import devices_of
 from pleinair.app.paths import Paths
 from pleinair.app.runs.lease import Lease, Released
 from pleinair.app.runs.presence import present
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.runner import MOST_DEATHS, perform
 from pleinair.app.runs.signals import handling
-from pleinair.app.runs.store import Busy, Finished, LeaseLost, Run, Runs, Waiting
+from pleinair.app.runs.store import Busy, Finished, LeaseLost, Runs, Waiting
 from pleinair.app.settings import home_of, load
 from pleinair.tools.storage.away import Away
 from pleinair.tools.types import BadInput, Outcome, PleinairError

@@ -18,7 +18,8 @@ from pleinair.app import api
 from pleinair.app.chat.threads import Threads
 from pleinair.app.runs.events import has_image
 from pleinair.app.runs.request import input_reference
-from pleinair.app.runs.store import Run, no_question
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import no_question
 from pleinair.app.server.clients import client_of, wants_json
 from pleinair.app.server.decisions import HIT, IMAGE, NONE, approval_form, find_reference
 from pleinair.app.server.forms import MOST_FIELDS, MOST_FILES

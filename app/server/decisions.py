@@ -12,7 +12,7 @@ from pleinair.app.chat.threads import Threads
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import has_image
 from pleinair.app.runs.facts import is_by_program
-from pleinair.app.runs.store import ACCEPT, CANCEL, Run
+from pleinair.app.runs.row import ACCEPT, CANCEL, Run
 from pleinair.app.runs.tables import OPEN, QUEUED, RUNNING, WAITING
 from pleinair.app.storyboard.words import link
 from pleinair.app.trace.trace import license_text, score_text

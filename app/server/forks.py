@@ -13,7 +13,7 @@ from starlette.datastructures import FormData
 
 from pleinair.agent.state import MAX_SEED, check_prompt
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.server.clients import client_of
 from pleinair.app.server.decisions import hit_key
 from pleinair.app.server.errors import headers_of, http_status

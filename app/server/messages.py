@@ -10,7 +10,7 @@ from pleinair.app.chat.thread import Thread
 from pleinair.app.paths import Paths
 from pleinair.app.runs.events import read_readable
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.store import ACCEPT, Run
+from pleinair.app.runs.row import ACCEPT, Run
 from pleinair.app.runs.tables import OPEN, QUEUED, RUNNING, WAITING
 from pleinair.app.server.decisions import RunDecisions, decisions_of
 from pleinair.app.server.site import LinkedGallery, LinkedImage, Site

@@ -21,7 +21,7 @@ from pleinair.app.runs.download import zip_of
 from pleinair.app.runs.event_rows import EventRows
 from pleinair.app.runs.listing import RunFilter, choices_of, page_of
 from pleinair.app.runs.retention import REASONS, delete, planned, size_text
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.tables import OPEN
 from pleinair.app.server.site import IMMUTABLE, Row, Site, png, site_of, stored_png
 from pleinair.tools.images.reading import read_picture

@@ -28,7 +28,8 @@ from pleinair.app.pocket import is_pocket
 from pleinair.app.runs.events import read_readable
 from pleinair.app.runs.request import DrawRequest, read_request
 from pleinair.app.runs.results import chosen_by
-from pleinair.app.runs.store import Run, Runs
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Runs
 from pleinair.app.runs.tables import OPEN, QUEUED, RUNNING
 from pleinair.app.runs.worker import PREVIEW, PREVIEWS
 from pleinair.app.server.decisions import decisions_of, hit_address

@@ -7,7 +7,7 @@ from fastapi.responses import HTMLResponse, Response
 
 from pleinair.app.runs.calls import read_calls
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.server.site import LinkedGallery, site_of
 from pleinair.app.storyboard import words
 from pleinair.app.storyboard.export import exported

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.storyboard.gallery import Gallery
 from pleinair.app.storyboard.html import render_page, run_values, strip_values
 from pleinair.app.storyboard.png import render_png

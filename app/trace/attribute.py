@@ -24,7 +24,8 @@ from pleinair.app.parts import OwnParts, Parts, require_parts
 from pleinair.app.paths import Paths
 from pleinair.app.runs.device import device_held, needed_devices
 from pleinair.app.runs.request import DrawRequest, check_budget, read_request
-from pleinair.app.runs.store import Busy, Run
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Busy
 from pleinair.app.settings import altered
 from pleinair.app.trace.attribution import (
     Attribution,

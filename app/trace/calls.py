@@ -8,7 +8,7 @@ from typing import Any
 
 from pleinair.app.paths import Paths
 from pleinair.app.runs.calls import CallRecord, Message, Part, read_calls
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.trace.steps import Step, steps_of
 from pleinair.app.trace.trace import spent
 from pleinair.tools.types import BadInput, Usage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pleinair.app.api import find, home
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.trace.diff import Difference, attempt_facts, differences, run_facts
 from pleinair.app.trace.prompts import Piece, word_changes
 from pleinair.app.trace.trace import AttemptTrace, trace_begun

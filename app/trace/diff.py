@@ -9,7 +9,7 @@ from typing import Any
 from pleinair.app.api import find, home
 from pleinair.app.runs.events import read
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.trace.trace import AttemptTrace, crop_text, trace_of
 from pleinair.tools.types import Reference, Retrieval
 

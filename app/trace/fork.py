@@ -20,7 +20,7 @@ from pleinair.tools.types import BadInput, Reference
 
 if TYPE_CHECKING:
     from pleinair.app.runs.results import Result
-    from pleinair.app.runs.store import Run
+    from pleinair.app.runs.row import Run
 
 MODELS = ("profile", "generator", "encoder", "mllm")  # settings that a fork takes from another profile
 

@@ -8,7 +8,7 @@ from pleinair.app.engines import declared_capabilities
 from pleinair.app.libraries import open_library
 from pleinair.app.paths import Paths
 from pleinair.app.runs.request import require_input_images, store_input_images
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.settings import Settings
 from pleinair.app.trace.steps import Step
 from pleinair.app.trace.trace import Trace, trace_begun

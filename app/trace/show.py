@@ -10,7 +10,7 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.calls import CallRecord
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.results import HEADING, chosen_by
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.texts import counted
 from pleinair.app.trace.calls import call_lines, plain_calls, steps_with_calls
 from pleinair.app.trace.trace import (

@@ -10,7 +10,7 @@ from pleinair.app.paths import Paths
 from pleinair.app.runs.events import Call
 from pleinair.app.runs.history import OWN, config_of
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.tools.types import BadInput, GenerateRequest, Usage
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from pleinair.app.runs.events import (
     read,
     read_readable,
 )
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.texts import counted
 from pleinair.tools.images.crops import pixels
 from pleinair.tools.retrieval.licenses import UNKNOWN

@@ -12,7 +12,7 @@ from pleinair.app.runs.events import Branch, read_readable
 from pleinair.app.runs.facts import details_of
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.results import chosen_by, source_type_of
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.tables import OPEN
 from pleinair.app.trace.trace import Trace, best_of, credits_of, device_ahead, trace_of
 from pleinair.tools.retrieval.changes import IndexAge

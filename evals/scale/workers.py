@@ -23,7 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from pleinair.app.api import enqueue, run_table
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.evals.scale.command import write_figures
 
 TARGET = 0.9  # of linear

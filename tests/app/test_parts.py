@@ -21,7 +21,7 @@ from pleinair.app.chat.threads import Threads
 from pleinair.app.cli.main import app
 from pleinair.app.runs.edits import read_base
 from pleinair.app.runs.facts import details_of
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.worker import work
 from pleinair.app.server.decisions import decisions_of
 from pleinair.app.streams import adraw, start, stream

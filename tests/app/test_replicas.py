@@ -40,7 +40,11 @@ def test_the_address_is_the_machines_and_never_a_runs(monkeypatch: pytest.Monkey
 
 
 def test_applications_have_the_backends_with_their_arguments_and_the_second_encoder() -> None:
-    second: dict[str, Any] = {"backend": "open_clip", "model": "local-dir:pocket/catalogue/encoder", "batch": 8}
+    second: dict[str, Any] = {
+        "backend": "open_clip",
+        "model": "local-dir:pocket/catalogue/encoder",
+        "batch": 8,
+    }
     generator, encoder, other = applications(served(**{"retrieval.second": second}))
     assert (generator.part.kind, generator.part.backend) == ("generator", "in_context")
     assert '"folder": "pocket/catalogue/generator"' in generator.part.arguments

@@ -29,7 +29,8 @@ from pleinair.app.runs.listing import RunFilter, choices_of, page_of
 from pleinair.app.runs.owner import new_owner
 from pleinair.app.runs.presence import workers_of
 from pleinair.app.runs.retention import delete, planned
-from pleinair.app.runs.store import Busy, LeaseLost, Run, Runs
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Busy, LeaseLost, Runs
 from pleinair.app.runs.tables import SCHEMA
 from pleinair.app.runs.worker import work
 from pleinair.app.streams import follow

@@ -11,7 +11,7 @@ from support import quick_engines as quick
 from support.servers import Server, serving
 
 from pleinair.app.api import run_table
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.tables import OPEN
 
 PROMPT = "first thing and second thing"

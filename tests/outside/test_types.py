@@ -65,7 +65,7 @@ def test_types_are_seen_in_a_project_with_the_wheel_installed(tmp_path: Path) ->
         "pleinair.app.runs.results.Result",
         "list[pleinair.app.runs.results.Result]",
         "dict[str, Any] | Any",
-        "list[pleinair.app.runs.store.Run]",
+        "list[pleinair.app.runs.row.Run]",
     ], result.stdout + result.stderr
     errors = re.findall(r"^(\S+?):(\d+): error: (.*)  \[", result.stdout, re.MULTILINE)
     assert {(file, int(line)) for file, line, _ in errors} == {("program.py", 24), ("program.py", 25)}

@@ -32,7 +32,8 @@ from playwright.sync_api import (
 
 from pleinair.app.chat.threads import Threads
 from pleinair.app.paths import Paths
-from pleinair.app.runs.store import Run, Runs
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Runs
 from pleinair.app.runs.tables import QUEUED, RUNNING
 
 CHROMIUM = "/usr/bin/chromium"

@@ -11,7 +11,7 @@ from pleinair.app.chat.session import ChatSession
 from pleinair.app.chat.thread import MessageOptions, Thread
 from pleinair.app.chat.threads import Threads
 from pleinair.app.cli.chat import run_chat
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 
 
 class Chat:

@@ -19,7 +19,7 @@ from pleinair.app.runs.events import Ended, Progress, payloads, read_readable
 from pleinair.app.runs.follow import Follower
 from pleinair.app.runs.request import read_request
 from pleinair.app.runs.results import png_of
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.tables import OPEN
 from pleinair.app.runs.worker import PREVIEW
 from pleinair.app.server.feed import are_final

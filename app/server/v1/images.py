@@ -14,7 +14,7 @@ from pydantic_core import from_json
 
 from pleinair.app import api
 from pleinair.app.runs.request import DIRECT
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.server.clients import client_of
 from pleinair.app.server.feed import streamed
 from pleinair.app.server.requests import IdempotencyKey

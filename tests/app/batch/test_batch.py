@@ -20,7 +20,7 @@ from pleinair.app.batch.rows import read_rows
 from pleinair.app.batch.source import Source
 from pleinair.app.cli.main import app
 from pleinair.app.runs.events import Event
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.tools.types import PleinairError
 
 

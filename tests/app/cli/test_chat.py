@@ -21,7 +21,7 @@ from pleinair.app.cli.main import app
 from pleinair.app.runs.events import StepStarted, payloads, read
 from pleinair.app.runs.history import state_of
 from pleinair.app.runs.results import result_of
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.trace.replay import redraw
 from pleinair.tools.types import BadInput
 

@@ -13,7 +13,7 @@ from pleinair.app.api import draw, home, run_table, submit
 from pleinair.app.cli import question, run
 from pleinair.app.cli.main import app
 from pleinair.app.runs.question import hits_of
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.tools.types import GenerateRequest
 
 PROMPT = "two things"

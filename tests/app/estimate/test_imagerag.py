@@ -48,7 +48,9 @@ def test_the_most_calls_of_imagerag_are_reached_by_a_model_that_fails_at_first(
             Ranking=[{"order": [1]}] * 9,
         )
     )
-    hits = {name: [Hit(id=f"{name}-{n}.png", score=0.5) for n in range(3)] for name in ("robin", "taxi", "daisy")}
+    hits = {
+        name: [Hit(id=f"{name}-{n}.png", score=0.5) for n in range(3)] for name in ("robin", "taxi", "daisy")
+    }
     photos = {f"a photo of a {name}": found for name, found in hits.items()}
     context = Context(
         model=model,

@@ -12,7 +12,7 @@ from pleinair.app.api import accept, answer, cancel, draw, finish, home, resume,
 from pleinair.app.cli.main import app
 from pleinair.app.runs.events import Ended, Event, payloads, read
 from pleinair.app.runs.owner import new_owner
-from pleinair.app.runs.store import ACCEPT
+from pleinair.app.runs.row import ACCEPT
 from pleinair.tools.types import BadInput, Outcome
 
 PROMPT = "first thing and second thing"

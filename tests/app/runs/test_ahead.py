@@ -17,7 +17,7 @@ from pleinair.app.engines import build_generator
 from pleinair.app.runs.ahead import Ahead, split_runs
 from pleinair.app.runs.events import StepFinished, payloads, read
 from pleinair.app.runs.results import Result
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.settings import load
 from pleinair.tools.callbacks import no_callback
 from pleinair.tools.diffusion.in_context import InContext

@@ -20,8 +20,8 @@ from pleinair.app.api import draw, finish, home, resume, run_table, submit
 from pleinair.app.chat.threads import Threads
 from pleinair.app.cli.main import app
 from pleinair.app.runs.events import Event
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.sqlite_file import unusable
-from pleinair.app.runs.store import Run
 from pleinair.tools.storage.files import DiskFull
 from pleinair.tools.types import BadInput, PleinairError
 

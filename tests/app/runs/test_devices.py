@@ -25,7 +25,8 @@ from pleinair.app.cli.main import app
 from pleinair.app.engines import build_generator, on_device
 from pleinair.app.runs.events import Ended, Event, Progress, StepFinished, payloads, read
 from pleinair.app.runs.owner import Owner
-from pleinair.app.runs.store import Run, Runs
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Runs
 from pleinair.app.runs.worker import runs_at_once, work
 from pleinair.app.settings import load
 from pleinair.tools.storage.artifacts import ArtifactStore

@@ -12,8 +12,9 @@ import pytest
 from pleinair.agent.approval.types import Approval, ApprovalRequest
 from pleinair.app.runs.database import Connection
 from pleinair.app.runs.owner import new_owner
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.sqlite_file import SqliteDatabase
-from pleinair.app.runs.store import Busy, Finished, LeaseLost, Run, Runs
+from pleinair.app.runs.store import Busy, Finished, LeaseLost, Runs
 from pleinair.tools.storage.postgres import DatabaseAway
 from pleinair.tools.types import Outcome
 

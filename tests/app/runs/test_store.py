@@ -15,7 +15,8 @@ from support.lease_contention import DONE, commits_of
 from pleinair.app.runs import owner, store
 from pleinair.app.runs.lease import Lease
 from pleinair.app.runs.owner import Owner, new_owner
-from pleinair.app.runs.store import Busy, Finished, LeaseLost, Run, Runs
+from pleinair.app.runs.row import Run
+from pleinair.app.runs.store import Busy, Finished, LeaseLost, Runs
 from pleinair.app.runs.tables import SCHEMA
 from pleinair.tools.types import BadInput, Cancelled, Outcome, PleinairError
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from pleinair.app.api import find, resume, run_table
 from pleinair.app.cli.main import app
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.trace.fork import fork
 from pleinair.app.trace.replay import replay
 

@@ -14,7 +14,7 @@ from pleinair.app.api import accept, answer, cancel, draw, finish, home, run_tab
 from pleinair.app.runs.events import Answered, Asked, Ended, payloads, read
 from pleinair.app.runs.owner import new_owner
 from pleinair.app.runs.request import check_settings, read_request
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.worker import work
 from pleinair.app.settings import load
 from pleinair.app.trace.trace import trace_begun

@@ -14,8 +14,8 @@ from pleinair.app.api import home, run_table, submit
 from pleinair.app.runs.owner import new_owner
 from pleinair.app.runs.queue import QueueFull
 from pleinair.app.runs.request import read_request
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.runner import MOST_DEATHS
-from pleinair.app.runs.store import Run
 from pleinair.app.runs.worker import work
 from pleinair.tools.types import Outcome
 

@@ -15,7 +15,7 @@ from support.html_form import Form, Forms, described_faults
 from pleinair.app.api import accept, answer, draw, finish, home, run_table, submit
 from pleinair.app.chat.thread import MessageOptions
 from pleinair.app.chat.threads import Threads
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.server.app import create
 from pleinair.app.server.decisions import approval_form
 from pleinair.app.server.site import Options, Site

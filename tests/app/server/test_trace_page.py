@@ -17,7 +17,7 @@ from support.html_form import Forms, described_faults
 from pleinair.app.api import cancel, draw, find, finish, home, run_table
 from pleinair.app.runs.calls import FOLDER, read_calls
 from pleinair.app.runs.results import Result
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.server.app import create
 from pleinair.app.server.decisions import hit_key
 from pleinair.app.server.site import STATIC, Options

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from pleinair.app.api import draw, find, finish, home, run_table, submit
 from pleinair.app.cli.main import app
 from pleinair.app.runs.events import Event
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.storyboard.export import export
 from pleinair.app.trace.diff import differ
 from pleinair.app.trace.fork import fork

@@ -89,7 +89,10 @@ def test_the_encoder_of_the_runs_is_refused(
 ) -> None:
     words = ["scores", str(drawn / "imagerag"), "--scorer", CLIP]
     assert main(words) == 1
-    assert "local-dir:pocket/catalogue/encoder also did the retrieval (open_clip:encoder@" in capsys.readouterr().err
+    assert (
+        "local-dir:pocket/catalogue/encoder also did the retrieval (open_clip:encoder@"
+        in capsys.readouterr().err
+    )
     assert main([*words, "--allow-same-encoder", "--json"]) == 0
     output = capsys.readouterr()
     assert "CLIP-I, open_clip:encoder" in output.err and "left out" in output.err

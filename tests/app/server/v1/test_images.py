@@ -19,7 +19,7 @@ from support.quick_engines import SIZE, colour, speckled
 from pleinair.app import api
 from pleinair.app.api import home, run_table
 from pleinair.app.runs.request import read_request
-from pleinair.app.runs.store import Run
+from pleinair.app.runs.row import Run
 from pleinair.app.runs.worker import work
 from pleinair.app.server.app import create
 from pleinair.app.server.site import Options
