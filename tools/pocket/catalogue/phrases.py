@@ -178,8 +178,10 @@ class _Reader:
         if item.word.colour and not self.before and self._follows_subject():
             subject = self.result.parts[-1].mention
             return subject is not None and subject.name in KINDS
-        if not item.word.colour or after is None or after.role not in ("kind", "size", "colour"):
+        if not item.word.colour or after is None or after.role not in ("name", "kind", "size", "colour"):
             return False
+        if after.role == "name":
+            return not item.word.plural
         own_kind = BY_NAME[item.word.value].kind == after.word.value
         return not own_kind or item.word.colour == item.word.value
 
