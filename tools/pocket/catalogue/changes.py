@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from pleinair.tools.pocket.catalogue.arrangement import check_counts, find, kind_of
 from pleinair.tools.pocket.catalogue.language import complete, read
@@ -142,12 +143,23 @@ def _clauses(words: Words) -> Iterator[Words]:
     for at, word in enumerate(words):
         operation = operation_of(_without_politeness(clause))
         in_removal = operation is not None and operation[0] == "remove"
-        if word in _JOINTS and clause and _begins_clause(_without_politeness(words[at + 1 :]), in_removal):
+        following = _without_politeness(words[at + 1 :])
+        begins_clause = _begins_clause(following, in_removal) or (
+            _is_statement(clause) and _is_statement([*takewhile(lambda word: word not in _JOINTS, following)])
+        )
+        if word in _JOINTS and clause and begins_clause:
             yield _without_politeness(clause)
             clause = []
         elif word not in MARKS or clause:
             clause.append(word)
     yield _without_politeness(clause)
+
+
+def _is_statement(words: Words) -> bool:
+    """Return whether words say a colour or a size of a thing that they name before: "the dog bigger"."""
+    roles = [item.role for item in scan(joined(words))[0]]
+    is_said = roles[-1:] in (["colour"], ["size"]) or bool(without_step(words)[1])
+    return bool({"name", "kind"} & {*roles}) and is_said and roles[-1] not in ("name", "kind")
 
 
 def _begins_clause(words: Words, in_removal: bool) -> bool:

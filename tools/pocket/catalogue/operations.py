@@ -164,14 +164,16 @@ def _replace(words: Words, request: Request) -> Request:
     at = next((at for at in range(len(words) - 1, 0, -1) if words[at] in _INTO), 0)
     length = begins(words, CHANGES["replace"])
     old, new = words[length:at], words[at + 1 :]
-    if not at or not old or old == ["it"]:
+    if not at or not old:
         swaps = words[0] in ("swap", "switch", "exchange")
         return _swap(words, request) if swaps else _adjust(words, request)
     return _put(old, new, request, words)
 
 
 def _put(old: Words, new: Words, request: Request, words: Words) -> Request:
-    """Replace what old words name by what new words name."""
+    """Replace what old words name by what new words name; of a colour or a size alone, change it."""
+    if {item.role for item in scan(joined(new))[0]} <= {"colour", "size", "article", "harmless"}:
+        return _adjust([*old[: old.index("from") if "from" in old else None], *new], request)
     _, parts, phrases = _phrases(new, request)
     mention = next((part.mention for part in parts if part.mention), None)
     if mention is None and not phrases.fields:

@@ -175,9 +175,8 @@ class _Reader:
     def _is_colour(self, item: Item, at: int) -> bool:
         """Return whether a name such as "orange" is the colour of the noun after it, or before it."""
         after = next((other for other in self.items[at + 1 :] if other.role != "harmless"), None)
-        if item.word.colour and not self.before and self._follows_subject():
-            subject = self.result.parts[-1].mention
-            return subject is not None and subject.name in KINDS
+        if item.word.colour and not item.word.plural and not self.before and self._follows_subject():
+            return True
         if not item.word.colour or after is None or after.role not in ("name", "kind", "size", "colour"):
             return False
         if after.role == "name":
