@@ -124,6 +124,8 @@ def _is_new(words: Words, before: Request) -> bool:
     roles = [item.role for item in items]
     if not core or operation_of(core) or "instead" in core or without_step(core)[1]:
         return False
+    if core[0] == "one" and core[1:2] in (["of"], ["should"]):
+        return False
     nouns = [item.word.value for item in items if item.role in ("name", "kind")]
     if not nouns:
         return not set(roles) & {"setting", "size", "colour", "number", "relation", "side"}

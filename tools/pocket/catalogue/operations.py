@@ -12,7 +12,7 @@ from typing import Literal
 
 from pleinair.tools.pocket.catalogue.arrangement import Arrangement, find, kind_of
 from pleinair.tools.pocket.catalogue.language import complete
-from pleinair.tools.pocket.catalogue.lexicon import CHANGES, begins, scan
+from pleinair.tools.pocket.catalogue.lexicon import CHANGES, Item, begins, scan
 from pleinair.tools.pocket.catalogue.phrases import Phrase, Phrases, read_phrases
 from pleinair.tools.pocket.catalogue.prompts import Mention, Request
 from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
@@ -21,6 +21,7 @@ Operation = Literal["add", "remove", "keep", "replace", "swap", "adjust"]
 Words = list[str]
 _OPERATIONS: tuple[Operation, ...] = ("add", "remove", "keep", "replace", "swap", "adjust")
 MARKS = (",", ".", ";", "!", "?", ":")  # punctuation between clauses
+_NOUNS = ("name", "kind")
 _INTO = ("with", "by", "for", "to", "into")
 INDEFINITE = ("a", "an", "another", "any")
 
@@ -174,6 +175,8 @@ def _put(old: Words, new: Words, request: Request, words: Words) -> Request:
     """Replace what old words name by what new words name; of a colour or a size alone, change it."""
     if {item.role for item in scan(joined(new))[0]} <= {"colour", "size", "article", "harmless"}:
         return _adjust([*old[: old.index("from") if "from" in old else None], *new], request)
+    if old[:1] == ["one"] and (single := _adjust_single([*old, *new], request)):
+        return single
     _, parts, phrases = _phrases(new, request)
     mention = next((part.mention for part in parts if part.mention), None)
     if mention is None and not phrases.fields:
@@ -186,6 +189,8 @@ def _put(old: Words, new: Words, request: Request, words: Words) -> Request:
 
 def _target(old: Words, mention: Mention | None, request: Request, words: Words) -> int:
     """Return the subject that words name; without a name, the one of the same kind, or the only one."""
+    if old[-1:] == ["one"] and mention:  # "the red one"
+        old = [*old[:-1], mention.name]
     subjects = [part.mention for part in _phrases(old, request)[1] if part.mention]
     if subjects:
         number = find(subjects[0], request.mentions)
@@ -260,9 +265,42 @@ def _resized(mention: Mention, step: str) -> Mention:
     return replace(mention, size=sizes.get(step, ""))
 
 
+def _adjust_single(words: Words, request: Request) -> Request | None:
+    """Change one of several by what words say of it: "one of them big"; return None for other words."""
+    items = scan(joined(words))[0][1:]
+    roles = [item.role for item in items]
+    length = 2 if roles[:1] == ["article"] and items[0].word.value == "the" else 1
+    is_named = roles[length - 1 : length] in (["name"], ["kind"], ["pronoun"])
+    named, said = (items[:length], items[length:]) if is_named else ([], items)
+    said = [item for item in said if item.role != "filler"]
+    number = _several(named, request)
+    if number is None or not said or (said[0].role in ("size", "colour") and said[-1].role in _NOUNS):
+        return None
+    mention = request.mentions[number]
+    single = replace(request, mentions=(replace(mention, count=1),), relations=())
+    single = _adjust([item.text for item in said], single)
+    rest = _with(request, number, replace(mention, count=mention.count - 1))
+    changed = replace(single, mentions=rest.mentions, relations=rest.relations)
+    return _arranged([Phrase("subject", mention=single.mentions[0])], rest.mentions, changed, words)
+
+
+def _several(named: Sequence[Item], request: Request) -> int | None:
+    """Return the subject, of which there are several, that items name; without a name the only one."""
+    names = [Mention(item.word.value) for item in named if item.role in _NOUNS]
+    several = [
+        number
+        for number, mention in enumerate(request.mentions)
+        if mention.count > 1 and all(find(name, [mention]) is not None for name in names)
+    ]
+    return several[0] if len(several) == 1 else None
+
+
 def _adjust(words: Words, request: Request) -> Request:
     """Change colours, counts, sizes, relations and settings; "make the bird a hoopoe" replaces."""
-    words, step = without_step(words[begins(words, CHANGES["verbs"]) :])
+    words = words[begins(words, CHANGES["verbs"]) :]
+    if words[:1] == ["one"] and (changed := _adjust_single(words, request)):
+        return changed
+    words, step = without_step(words)
     words = [word for word in words if word != "into"]
     is_of_all = not {"them", "all", "both", "everything"}.isdisjoint(words)
     if is_of_all and len(request.mentions) > 1:

@@ -15,7 +15,7 @@ from typing import Literal
 from pleinair.tools.pocket.catalogue.lexicon import DETAILS, MANY, SOME, Item, Word, names_like
 from pleinair.tools.pocket.catalogue.prompts import Mention, is_plural
 from pleinair.tools.pocket.catalogue.refusals import Kind, NotUnderstood
-from pleinair.tools.pocket.catalogue.species import BY_NAME, KINDS, MAIN_PARTS
+from pleinair.tools.pocket.catalogue.species import BY_NAME, MAIN_PARTS
 
 _BEFORE_NOUN = ("article", "number", "size", "colour", "harmless", "filler", "all")
 _NOUNS = ("name", "kind", "neighbour", "unknown")
