@@ -67,6 +67,7 @@ class _Reader:
         self.before: list[Item] = []  # words before a noun that has not come yet
         self.elliptic: list[list[Item]] = []  # words before a noun that comes later: "a red and a blue car"
         self.before_text = len(subjects)  # subjects that the image has already
+        self.bare: list[Phrase] = []  # subjects in the plural without a number
         self.at = 0
 
     def read(self) -> Phrases:
@@ -75,7 +76,18 @@ class _Reader:
             self.at += 1
             self._read_item(item)
         self._close()
+        self._count_bare()
         return self.result
+
+    def _count_bare(self) -> None:
+        """Read plurals without a number as one each in a list of three: "apples, pears and plums"."""
+        if sum(part.role == "subject" for part in self.result.parts) > 2:
+            self.result.parts = [
+                replace(part, mention=replace(part.mention, count=1))
+                if part.mention and any(part is bare for bare in self.bare)
+                else part
+                for part in self.result.parts
+            ]
 
     def _read_item(self, item: Item) -> None:
         match item.role:
@@ -199,6 +211,8 @@ class _Reader:
         self._read_elliptic(name)
         mention = self._mention(name, self._count(name, item.word.plural), self.before)
         self.result.parts.append(Phrase("subject", mention=mention, article=article))
+        if item.word.plural and not any(part.role == "number" for part in self.before):
+            self.bare.append(self.result.parts[-1])
         self.before = []
 
     def _read_elliptic(self, name: str) -> None:
