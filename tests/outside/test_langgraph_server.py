@@ -143,7 +143,7 @@ def test_events_are_streamed_and_the_image_is_fetched_by_its_link(client: Any, a
     assert values["image_url"] == f"/images/{digest}.png"
     response = httpx.get(address + values["image_url"], timeout=300)
     assert response.headers["content-type"] == "image/png"
-    assert picture(response.content) == ("PNG", (64, 64))
+    assert picture(response.content) == ("PNG", (96, 96))
     assert httpx.get(f"{address}/images/{'0' * 64}.png", timeout=300).status_code == 404
     assert httpx.get(f"{address}/images/..%2f..%2fruns.sqlite.png", timeout=300).status_code == 404
     state = client.threads.get_state(thread["thread_id"])
@@ -159,7 +159,7 @@ def test_the_image_is_sent_as_bytes_or_as_a_file_of_this_machine(client: Any, fo
     url = values["image_url"]
     assert url.startswith(f"{form}:")
     data = b64decode(url.partition(",")[2]) if form == "data" else urlopen(url).read()
-    assert picture(data) == ("PNG", (64, 64))
+    assert picture(data) == ("PNG", (96, 96))
 
 
 def test_an_interrupt_is_answered_by_a_command(client: Any, address: str) -> None:
@@ -173,7 +173,7 @@ def test_an_interrupt_is_answered_by_a_command(client: Any, address: str) -> Non
     assert "vetos" in str(unfit["__interrupt__"][0]["value"]["fault"])
     values = client.runs.wait(thread, "pleinair", command={"resume": True}, context=ASKS)
     assert values["outcome"]["ending"] in ("accepted", "stopped")
-    assert picture(httpx.get(address + values["image_url"], timeout=300).content) == ("PNG", (64, 64))
+    assert picture(httpx.get(address + values["image_url"], timeout=300).content) == ("PNG", (96, 96))
     assert client.threads.get(thread)["status"] == "idle"
 
 

@@ -28,7 +28,7 @@ def test_the_notebook_runs_and_shows_its_images(tmp_path: Path, monkeypatch: pyt
     pngs = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
     sizes = [Image.open(io.BytesIO(b64decode(png))).convert("RGB").size for png in pngs]
     *_, board, edit, fork = sizes
-    assert (sizes[0], edit, fork) == ((64, 64),) * 3
+    assert (sizes[0], edit, fork) == ((96, 96),) * 3
     assert board[0] > 500
     texts = "".join(output.get("text", "") for output in outputs)
     assert "hoopoe from " in texts

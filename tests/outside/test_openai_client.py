@@ -79,7 +79,7 @@ def pixels(data: bytes) -> bytes:
 def test_generate(client: OpenAI) -> None:
     answer = client.images.generate(prompt=HOOPOE, model="gpt-image-1", quality="high", user="ada")
     (data,), (run,) = images_of(answer), runs_of(answer)
-    assert size(data) == (64, 64) and answer.size == "64x64"
+    assert size(data) == (96, 96) and answer.size == "96x96"
     assert run["status"] == run_table().get(run["run"]).status == "accepted"
     assert run["attempts"][run["best"]]["references"][0]["concept"] == "hoopoe"
     assert answer.data and answer.data[0].revised_prompt == run["attempts"][run["best"]]["prompt"]
@@ -110,7 +110,7 @@ def test_what_clients_have_built_in(client: OpenAI, fields: dict[str, Any]) -> N
     answer = client.images.generate(prompt=HOOPOE, **fields)
     assert answer.data and answer.data[0].url
     width, height = size(httpx.get(answer.data[0].url, timeout=300).content)
-    assert answer.size == f"{width}x{height}" and width * height < 5000
+    assert answer.size == f"{width}x{height}" and width * height < 10_000
     assert (width > height) == (fields["size"] == "1792x1024")
 
 
@@ -127,13 +127,13 @@ def test_edit_with_two_images(client: OpenAI, birds: list[bytes]) -> None:
     references = run["attempts"][0]["references"]
     assert [reference["concept"][-1] for reference in references] == ["1", "2"]
     assert len({reference["sha256"] for reference in references}) == 2
-    assert size(images_of(answer)[0]) == (64, 64)
+    assert size(images_of(answer)[0]) == (96, 96)
 
 
 @pytest.mark.usefixtures("server")  # whose worker executes the runs of both
 def test_edit_with_a_mask(client: OpenAI, birds: list[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    mask, file = Image.new("RGBA", (64, 64), "black"), io.BytesIO()
-    mask.paste((0, 0, 0, 0), (16, 16, 48, 48))
+    mask, file = Image.new("RGBA", (96, 96), "black"), io.BytesIO()
+    mask.paste((0, 0, 0, 0), (24, 24, 72, 72))
     mask.save(file, "PNG")
     with pytest.raises(openai.BadRequestError, match=r"cannot inpaint; profiles that can: .*klein"):
         client.images.edit(prompt=HOOPOE, image=birds[0], mask=file.getvalue())
@@ -143,14 +143,14 @@ def test_edit_with_a_mask(client: OpenAI, birds: list[bytes], monkeypatch: pytes
         answer = painter.images.edit(prompt=HOOPOE, image=birds, mask=file.getvalue())
     with Image.open(io.BytesIO(birds[0])) as base, Image.open(io.BytesIO(images_of(answer)[0])) as edited:
         difference = ImageChops.difference(base.convert("RGB"), edited.convert("RGB")).getbbox()
-    assert difference and difference[0] >= 16 and difference[2] <= 48
+    assert difference and difference[0] >= 24 and difference[2] <= 72
     (attempt,) = runs_of(answer)[0]["attempts"]
     assert [reference["concept"][-1] for reference in attempt["references"]] == ["1"]
 
 
 def test_more_images_than_slots(client: OpenAI, birds: list[bytes]) -> None:
-    with pytest.raises(openai.BadRequestError, match="input images: 3; .* takes 2 references"):
-        client.images.edit(prompt=TWO, image=[birds[0], birds[1], birds[0]])
+    with pytest.raises(openai.BadRequestError, match="input images: 4; .* takes 3 references"):
+        client.images.edit(prompt=TWO, image=[*birds, *birds])
 
 
 def test_stream_with_partial_images(client: OpenAI, birds: list[bytes]) -> None:
@@ -242,9 +242,9 @@ def test_the_commands_of_the_page(server: Server, tmp_path: Path) -> None:
     (block,) = blocks("bash", server)
     by_address, to_file, edited, streamed, models = block.splitlines()
     (image,) = json.loads(run(["bash", "-c", by_address], tmp_path))["data"]
-    assert size(httpx.get(image["url"], timeout=300).content) == (64, 64)
+    assert size(httpx.get(image["url"], timeout=300).content) == (96, 96)
     assert run(["bash", "-c", to_file], tmp_path) == ""
-    assert size((tmp_path / "bird.png").read_bytes()) == (64, 64)
+    assert size((tmp_path / "bird.png").read_bytes()) == (96, 96)
     (image,) = json.loads(run(["bash", "-c", edited], tmp_path))["data"]
     assert image["pleinair"]["seed"] == 7
     names = re.findall("^event: (.*)$", run(["bash", "-c", streamed], tmp_path), re.MULTILINE)
@@ -257,5 +257,5 @@ def test_the_program_of_the_page(server: Server, tmp_path: Path) -> None:
     lines = run([sys.executable, "-c", block], tmp_path).splitlines()
     assert [line.split()[1] for line in lines[:2]] == ["accepted"] * 2
     assert lines[2:-1] == ["image_generation.partial_image auto"] * 2
-    assert lines[-1] == "image_generation.completed 64x64"
+    assert lines[-1] == "image_generation.completed 96x96"
     assert len(list(tmp_path.glob("*.png"))) == 2

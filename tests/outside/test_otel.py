@@ -200,5 +200,5 @@ def test_the_page_shows_the_images(phoenix: Phoenix, run_id: str) -> None:
         shown = page.locator(f"img[src='{image['attributes']['output.value']}']").first
         shown.wait_for()
         page.wait_for_function("image => image.complete", arg=shown.element_handle())
-        assert shown.evaluate("image => image.naturalWidth") == 64
+        assert shown.evaluate("image => image.naturalWidth") == 96
         browser.close()

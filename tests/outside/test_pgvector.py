@@ -75,7 +75,7 @@ def first(tmp_path_factory: pytest.TempPathFactory, pocket_url: str) -> Path:
 @pytest.fixture
 def second(first: Path, tmp_path: Path, pocket_url: str, monkeypatch: pytest.MonkeyPatch) -> Paths:
     """Return the home of another machine, in use, which has the images with other times and no index."""
-    (library,) = (first / "cache").glob("pocket-library-*[!k]")
+    (library,) = (first / "cache").glob("pocket-catalogue-*[!k]")
     shutil.copytree(library, tmp_path / "cache" / library.name, copy_function=shutil.copyfile)
     monkeypatch.setenv("PLEINAIR_HOME", str(tmp_path))
     monkeypatch.setenv("PLEINAIR_CLUSTER__VECTORS", pocket_url)
@@ -146,7 +146,7 @@ def test_methods_by_words_and_conditions_work_from_the_copy(second: Paths) -> No
         library = OpenLibrary(settings, second)
         found = library.search("hoopoe", 4)
         assert found.hits and found.images == 2000, options
-        assert library.library.picture(found.hits[0].hit.id).size == (64, 64)
+        assert library.library.picture(found.hits[0].hit.id).size == (96, 96)
 
 
 def test_a_run_is_refused_before_anything_is_stored(
