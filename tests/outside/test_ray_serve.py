@@ -115,7 +115,7 @@ def test_images_and_vectors_are_those_of_this_process_and_a_stop_ends_an_image(
         "OutOfTime",
         "BadInput",
     ]
-    assert "reference_size = 32, the settings have 16" in errors["other arguments"][1]
+    assert "reference_size = 48, the settings have 16" in errors["other arguments"][1]
     assert "has no application `nothing`" in errors["no application"][1]
     assert "pleinair cluster deploy" in errors["no application"][1]
 

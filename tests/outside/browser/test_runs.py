@@ -17,7 +17,7 @@ def test_runs_are_searched_filtered_downloaded_and_deleted(server: Server, visit
     prompt = "a blue jay on a beach"
     server.ended(prompt)
     page = visitor.visit("/runs")
-    page.get_by_role("searchbox").fill("jay sea")
+    page.get_by_role("searchbox").fill("jay beach")
     page.get_by_role("button", name="Show").click()
     expect(page.get_by_role("listitem")).to_have_count(1)
     page.get_by_label("Status").select_option("queued")
