@@ -111,7 +111,7 @@ def differences(shown: bytes, path: Path) -> float:
 def test_a_storyboard_shows_the_stamps_that_were_retrieved(
     credited: Path, tmp_path: Path, method: str, kind: str
 ) -> None:
-    overrides = {"library.folder": str(credited), "retrieval.method": method, "retrieval.threshold": 0.3}
+    overrides = {"library.folder": str(credited), "retrieval.method": method, "retrieval.threshold": 0.2}
     prompt = "a mountain rescue car"
     result = draw(prompt, seed=1, overrides=overrides, out=str(tmp_path))
     for name in ("run.html", "run.png"):
