@@ -244,7 +244,7 @@ def test_the_commands_of_the_page(server: Server, tmp_path: Path) -> None:
     (image,) = json.loads(run(["bash", "-c", by_address], tmp_path))["data"]
     assert size(httpx.get(image["url"], timeout=300).content) == (96, 96)
     assert run(["bash", "-c", to_file], tmp_path) == ""
-    assert size((tmp_path / "bird.png").read_bytes()) == (96, 96)
+    assert size((tmp_path / "hoopoe.png").read_bytes()) == (96, 96)
     (image,) = json.loads(run(["bash", "-c", edited], tmp_path))["data"]
     assert image["pleinair"]["seed"] == 7
     names = re.findall("^event: (.*)$", run(["bash", "-c", streamed], tmp_path), re.MULTILINE)
