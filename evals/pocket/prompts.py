@@ -30,6 +30,7 @@ from pleinair.evals.pocket.scene_judge import Verdicts, judge, judgeable, true_r
 from pleinair.evals.pocket.sheet import library_settings
 from pleinair.evals.run import invoke, pocket_context, show_progress
 from pleinair.graphs import pleinair
+from pleinair.tools.pocket.catalogue.species import BY_NAME
 from pleinair.tools.types import BadInput
 
 Draw = Callable[[Row, int], Image | None]  # of a row, with a seed
@@ -71,14 +72,26 @@ def judge_rows(rows: Sequence[Row], draw: Draw, oracle: Oracle) -> Iterator[Verd
         show_progress(f"{number + 1}/{len(rows)} {row['prompt']}")
 
 
-def report_inside(name: str, verdicts: Sequence[Verdicts]) -> None:
-    """Print the shares of prompts, and of each sort of item, that were drawn as meant."""
-    judged = [row for row in verdicts if row]
-    _print_share(f"{name}: drawn as meant", [all(row.values()) for row in judged])
+def report_inside(
+    name: str, rows: Sequence[Row], verdicts: Sequence[Verdicts], *, show: bool = False
+) -> None:
+    """Print the shares of prompts, and of each sort of item, that were drawn as meant; `show` those not."""
+    judged = [(row, items) for row, items in zip(rows, verdicts, strict=True) if items]
+    _print_share(f"{name}: drawn as meant", [all(items.values()) for _, items in judged])
+    of_novel = [all(items.values()) for row, items in judged if has_novel(row)]
+    _print_share("  those with a novel species", of_novel)
     for sort in _SORTS:
-        right = [value for row in judged for item, value in row.items() if item.startswith(sort)]
+        right = [value for _, items in judged for item, value in items.items() if item.startswith(sort)]
         _print_share(f"  {sort}", right)
     print(f"  prompts of which nothing can be judged: {len(verdicts) - len(judged)}")
+    for row, items in judged if show else ():
+        if wrong := [item for item, value in items.items() if not value]:
+            print(f"    {row['prompt']}\n      not right: {', '.join(sorted(wrong))}")
+
+
+def has_novel(row: Row) -> bool:
+    """Return whether a row names a novel species."""
+    return any(BY_NAME[s["name"]].tier == "novel" for s in row["subjects"] if s["name"] in BY_NAME)
 
 
 def _report_outside(name: str, rows: Sequence[Row], settings: Settings) -> None:
@@ -102,6 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("files", nargs="*", type=Path, default=SHIPPED)
     parser.add_argument("--first", type=int, default=None, help="number of prompts of each file (all)")
     parser.add_argument("--renders", action="store_true", help="judge true renders: the judge's own errors")
+    parser.add_argument("--show", action="store_true", help="print the prompts that were not drawn as meant")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting")
     options = parser.parse_args(arguments)
     oracle = Oracle()
@@ -111,7 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             lines = path.read_text("utf-8").splitlines()[: options.first]
             rows = [json.loads(line) for line in lines if line.strip()]
             if inside := [row for row in rows if "subjects" in row]:
-                report_inside(path.name, [*judge_rows(inside, drawer(), oracle)])
+                verdicts = [*judge_rows(inside, drawer(), oracle)]
+                report_inside(path.name, inside, verdicts, show=options.show)
             elif not options.renders:
                 _report_outside(path.name, rows, load("pocket", assignments(options.set)))
 

@@ -29,7 +29,6 @@ from pleinair.tools.images.crops import cut
 from pleinair.tools.pocket.catalogue.library import write_library, write_novel
 from pleinair.tools.pocket.catalogue.scenes import SIZE
 from pleinair.tools.pocket.catalogue.species import BY_NAME, Species
-from pleinair.tools.retrieval.compose import PAPERS
 from pleinair.tools.types import ModelFault
 
 TIERS: tuple[Tier, ...] = ("rare", "novel")
@@ -139,11 +138,17 @@ def shares_of_marks(drawn: Sequence[Drawn]) -> dict[str, dict[str, Any]]:
 
 
 def library_settings(folder: Path) -> dict[str, Any]:
-    """Write the world's library and one of the novel species; return the settings that retrieve from them."""
+    """Write the world's library and one of the novel species; return the settings that retrieve from them.
+
+    Words of captions count, as in any library with captions: the encoder never learnt the novel names. Near
+    copies stay, since images of one species on one background are as alike as copies of a photograph.
+    """
     write_library(folder / "library")
     write_novel(folder / "novel")
-    retrieval = {f"retrieval.{name}": value for name, value in PAPERS.items()}  # as in the pocket library
-    return {"library": [str(folder / "library"), str(folder / "novel")], **retrieval}
+    return {
+        "library": [str(folder / "library"), str(folder / "novel")],
+        "retrieval.drop_near_copies": False,
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

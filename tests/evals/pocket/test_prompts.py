@@ -85,10 +85,19 @@ def test_without_an_image_all_that_can_be_judged_is_wrong() -> None:
 
 
 def test_report(capsys: pytest.CaptureFixture[str]) -> None:
-    report_inside("table", [{"subject crow": True, "count of crow": False}, {}, {"subject crow": True}])
+    rows = [
+        {"prompt": "a bee-eater and a crow", "subjects": [{"name": "bee-eater"}, {"name": "crow"}]},
+        {"prompt": "a crow", "subjects": [{"name": "crow"}]},
+        {"prompt": "a bird", "subjects": [{"name": "bird"}]},
+    ]
+    verdicts = [{"subject crow": True, "count of crow": False}, {}, {"subject crow": True}]
+    report_inside("table", rows, verdicts)
     output = capsys.readouterr().out
     assert "table: drawn as meant: 1 of 2" in output and "subject: 2 of 2" in output
-    assert "nothing can be judged: 1" in output
+    assert "with a novel species: 0 of 1" in output and "nothing can be judged: 1" in output
+    assert "a bee-eater" not in output
+    report_inside("table", rows, verdicts, show=True)
+    assert "a bee-eater and a crow\n      not right: count of crow\n" in capsys.readouterr().out
 
 
 def test_refusals() -> None:
