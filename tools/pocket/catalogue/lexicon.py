@@ -327,7 +327,7 @@ def names_like(items: Sequence[Item]) -> tuple[str, ...]:
     """Return up to three names of the world that are nearest to what some words name, best first."""
     listed = [name for item in items for name in item.word.nearest]
     last = items[-1]
-    ending = _ending_with(_key(last.text)[-1])
+    ending = ending_with(last.text)
     named = [last.word.value] if last.role in ("name", "kind") else []
     spelt = [] if listed else get_close_matches(" ".join(_key(last.text)), [*BY_NAME, *KINDS], 2, 0.75)
     related = [name for name in listed + ending if name in BY_NAME]
@@ -335,8 +335,9 @@ def names_like(items: Sequence[Item]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*listed, *ending, *named, *spelt, *kin)))[:3]
 
 
-def _ending_with(word: str) -> list[str]:
-    """Return the species whose name of several words ends with a word: "moth", "luna moth"."""
+def ending_with(text: str) -> list[str]:
+    """Return the species whose name of several words ends with the last word of a text: "luna moth"."""
+    word = _key(text)[-1]
     return [
         name for name in BY_NAME if len(_key(name)) > 1 and word in (_key(name)[-1], _key(plural(name))[-1])
     ]

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Literal
 
-from pleinair.tools.pocket.catalogue.lexicon import DETAILS, MANY, SOME, Item, Word, names_like
+from pleinair.tools.pocket.catalogue.lexicon import DETAILS, MANY, SOME, Item, Word, ending_with, names_like
 from pleinair.tools.pocket.catalogue.prompts import Mention, is_plural
 from pleinair.tools.pocket.catalogue.refusals import Kind, NotUnderstood
 from pleinair.tools.pocket.catalogue.species import BY_NAME, MAIN_PARTS
 
 _BEFORE_NOUN = ("article", "number", "size", "colour", "harmless", "filler", "all")
+_BEFORE_LISTED = (*_BEFORE_NOUN, "comma", "joint")
 _NOUNS = ("name", "kind", "neighbour", "unknown")
 _SAME_COLOUR = {
     "ink": "black",
@@ -28,6 +29,8 @@ _SAME_COLOUR = {
     "tan": "brown",
 }
 _WITH_OBJECT = ("actions", "clothes", "comparisons", "choices", "")  # of what is not shown, and negations
+_PURPOSES = ("for", "for my")
+_NAMINGS = ("named", "called", "by name")
 _WEAK = ("day", "clear")  # light and weather that give way to others: "one day at sunset"
 PhraseRole = Literal["subject", "relation", "side", "pronoun", "break"]
 
@@ -68,6 +71,7 @@ class _Reader:
         self.elliptic: list[list[Item]] = []  # words before a noun that comes later: "a red and a blue car"
         self.before_text = len(subjects)  # subjects that the image has already
         self.bare: list[Phrase] = []  # subjects in the plural without a number
+        self.rest: Phrase | None = None  # what is left of several after "one of them red"
         self.at = 0
 
     def read(self) -> Phrases:
@@ -99,8 +103,8 @@ class _Reader:
                 self._read_setting(item)
             case "relation" | "inside" | "companion":
                 self._read_preposition(item)
-            case "harmless":
-                self.result.omitted.append(item.text)
+            case "harmless" | "filler":
+                self._leave_out(item)
             case "group":
                 self.before.clear()
             case "neighbour" | "unknown" | "not shown" | "negation":
@@ -111,11 +115,11 @@ class _Reader:
     def _read_mark(self, item: Item) -> None:
         """Read a separator, a side or a pronoun; a pronoun counts after a relation only."""
         parts = self.result.parts
-        if item.role == "comma" and self._is_before_adjective():
-            return
-        if item.role == "joint" and self._is_elliptic():
+        if item.role in ("comma", "joint") and self._is_elliptic():
             self.elliptic.append(self.before)
             self.before = []
+            return
+        if item.role == "comma" and self._is_before_adjective():
             return
         if item.role in ("comma", "colon", "joint"):
             self._close()
@@ -126,19 +130,42 @@ class _Reader:
         elif item.role == "pronoun" and parts and parts[-1].role == "relation" and not self.before:
             parts.append(Phrase("pronoun", item.word.value))
 
+    def _leave_out(self, item: Item) -> None:
+        """Leave out a word, for whom an image is, or a subject's own name: "for my dad", "named Rex"."""
+        said: Sequence[Item] = ()
+        if item.word.value in _NAMINGS and self._next_role() == "unknown":
+            said = self.items[self.at : self.at + 1]
+        elif item.word.value in _PURPOSES:
+            said = self._purpose()
+        if said or item.role == "harmless":
+            self.result.omitted.append(" ".join(part.text for part in (item, *said)))
+            self.at += len(said)
+
+    def _purpose(self) -> Sequence[Item]:
+        """Return the next words if they name people, or after a subject what is not of this world."""
+        words = list(takewhile(_may_be_purpose, self.items[self.at :]))
+        while words and words[-1].role == "joint":
+            words.pop()
+        ahead = self.at + len(words)
+        is_before_noun = ahead < len(self.items) and self.items[ahead].role in (*_BEFORE_NOUN, *_NOUNS)
+        has_subject = any(part.role == "subject" for part in self.result.parts)
+        roles = {part.role for part in words}
+        states = "not shown" in roles or ("unknown" in roles and has_subject)
+        return words if states and not is_before_noun else ()
+
     def _is_before_adjective(self) -> bool:
         """Return whether a comma stands between adjectives: "a small, blue fish"."""
-        return any(part.role == "article" for part in self.before) and not any(
-            part.role == "copy" or part.text.lower() == "one" for part in self.before
-        )
+        return any(part.role == "article" for part in self.before) and not _has_copy(self.before)
 
     def _is_elliptic(self) -> bool:
-        """Return whether words before a joint have their noun after it: "a red and a blue car"."""
-        roles = {part.role for part in self.before}
-        ahead = self._next_noun()
-        has_noun = ahead < len(self.items) and self.items[ahead].role in ("name", "kind")
-        is_stated = roles & {"article", "number"} and roles & {"size", "colour"}
-        return bool(is_stated) and has_noun and self._next_role() in ("article", "number")
+        """Return whether words have their noun later: "a red and a blue car", "red and blue cars"."""
+        roles, next_role = {part.role for part in self.before}, self._next_role()
+        noun = next((part for part in self.items[self.at :] if part.role not in _BEFORE_LISTED), None)
+        if noun is None or noun.role not in ("name", "kind") or _has_copy(self.before):
+            return False
+        if roles & {"article", "number"}:
+            return bool(roles & {"size", "colour"}) and next_role in ("article", "number")
+        return bool(roles & {"size", "colour"} & {next_role}) and noun.word.plural
 
     def _next_role(self) -> str:
         return self.items[self.at].role if self.at < len(self.items) else ""
@@ -200,7 +227,7 @@ class _Reader:
         if self._is_colour(item, self.at - 1):
             self.before.append(Item(Word("colour", item.word.colour), item.text))
             return
-        name = item.word.value
+        name = self._narrowed(item)
         kind = BY_NAME[name].kind if name in BY_NAME else name
         if self._next_role() == "kind" and self.items[self.at].word.value == kind:  # "a beagle dog"
             item = Item(replace(item.word, plural=self.items[self.at].word.plural), item.text)
@@ -208,12 +235,21 @@ class _Reader:
         if item.word.wider:
             self.result.narrowed[item.text] = name
         article = next((part.word.value for part in self.before if part.role == "article"), "")
+        in_plural = item.word.plural and not self.elliptic
         self._read_elliptic(name)
-        mention = self._mention(name, self._count(name, item.word.plural), self.before)
+        mention = self._mention(name, self._count(name, in_plural), self.before)
         self.result.parts.append(Phrase("subject", mention=mention, article=article))
-        if item.word.plural and not any(part.role == "number" for part in self.before):
+        if in_plural and not any(part.role == "number" for part in self.before):
             self.bare.append(self.result.parts[-1])
         self.before = []
+
+    def _narrowed(self, item: Item) -> str:
+        """Return the name of a noun; of a wider one a species that has the stated colour: "yellow bus"."""
+        name = item.word.value
+        colours = {part.word.value for part in self.before if part.role == "colour"}
+        if not item.word.wider or len(colours) != 1 or _has_colour(name, *colours):
+            return name
+        return next((other for other in ending_with(item.text) if _has_colour(other, *colours)), name)
 
     def _read_elliptic(self, name: str) -> None:
         """Add the subjects whose words were before the noun: "a red" of "a red and a blue car"."""
@@ -259,27 +295,40 @@ class _Reader:
         base = parts[subjects[-1]].mention
         assert base is not None
         is_joined = parts[-1].role == "relation" or parts[-1].value in ("and", "with")
-        if _is_another(words) and (is_joined or _contradicts(words, base)):
+        is_rest = parts[subjects[-1]] is self.rest
+        if _is_another(words) and not is_rest and (is_joined or _contradicts(words, base)):
             mention = self._mention(base.name, _count_of(words, base.name, 1), words)
             parts.append(Phrase("subject", mention=mention))
             return
-        for at in subjects if any(part.role == "all" for part in words) else subjects[-1:]:
+        is_of_all = any(part.role == "all" for part in words)
+        if not is_of_all and len(words) > 1 and 0 < _count_of(words, base.name, 0) < base.count:
+            self._say_of_some(subjects[-1], words)
+            return
+        for at in subjects if is_of_all else subjects[-1:]:
             self._say_more(at, words)
 
+    def _say_of_some(self, at: int, words: Sequence[Item]) -> None:
+        """Divide a subject by words after it; "two of them red" of three cars leaves another one."""
+        parts, base = self.result.parts, self._said_of(at, words)
+        count = _count_of(words, base.name, 0)
+        some = Phrase("subject", mention=self._mention(base.name, count, words, base))
+        self.rest = replace(parts[at], mention=replace(base, count=base.count - count))
+        parts[at : at + 1] = [some, Phrase("break", "comma"), self.rest]
+
     def _say_more(self, at: int, words: Sequence[Item]) -> None:
-        """Change a subject by words after it; "one red" of two cars makes a red one and another one."""
-        parts, base = self.result.parts, self.result.parts[at].mention
+        """Change a subject by words after it."""
+        base = self._said_of(at, words)
+        mention = self._mention(base.name, _count_of(words, base.name, base.count), words, base)
+        self.result.parts[at] = replace(self.result.parts[at], mention=mention)
+
+    def _said_of(self, at: int, words: Sequence[Item]) -> Mention:
+        """Return the subject of words after it; raise NotUnderstood if they give it a second colour."""
+        base = self.result.parts[at].mention
         assert base is not None
         colours = {base.colour, *(part.word.value for part in words if part.role == "colour")} - {""}
         if not self.before_text and len(colours) > 1:  # "make the red car yellow" is a change
             raise NotUnderstood("colour", " and ".join(sorted(colours)))
-        if base.count > 1 and len(words) > 1 and _count_of(words, base.name, 0) == 1:
-            single = Phrase("subject", mention=self._mention(base.name, 1, words, base))
-            rest = replace(parts[at], mention=replace(base, count=base.count - 1))
-            parts[at : at + 1] = [single, Phrase("break", "comma"), rest]
-        else:
-            mention = self._mention(base.name, _count_of(words, base.name, base.count), words, base)
-            parts[at] = replace(parts[at], mention=mention)
+        return base
 
     def _read_stranger(self, item: Item) -> None:
         """Raise for words that are not of this world, and the noun after them; leave out poses."""
@@ -328,7 +377,17 @@ def _is_another(words: Sequence[Item]) -> bool:
     is_indefinite = any(
         part.role == "article" and part.word.value in ("a", "an", "another") for part in words
     )
-    return is_indefinite and any(part.role == "copy" or part.text.lower() == "one" for part in words)
+    return is_indefinite and _has_copy(words)
+
+
+def _has_copy(words: Sequence[Item]) -> bool:
+    return any(part.role == "copy" or part.text.lower() == "one" for part in words)
+
+
+def _may_be_purpose(item: Item) -> bool:
+    """Return whether a word may belong to those that say for whom an image is: "my mum and dad"."""
+    is_person = item.role == "not shown" and item.word.value == "people"
+    return is_person or item.role in ("article", "unknown", "filler", "harmless", "joint")
 
 
 def _is_unfinished(words: Sequence[Item]) -> bool:

@@ -128,6 +128,18 @@ def test_relations_may_be_inverted(
         ("an orange fish, a big one", (Mention("fish", 1, "big", "orange"),)),
         ("a red car, a blue one", (Mention("car", colour="red"), Mention("car", colour="blue"))),
         ("a red and a blue car", (Mention("car", colour="red"), Mention("car", colour="blue"))),
+        ("a red, a blue and a green car", tuple(Mention("car", colour=c) for c in ("red", "blue", "green"))),
+        ("red and blue cars", (Mention("car", colour="red"), Mention("car", colour="blue"))),
+        ("red, blue and green cars", tuple(Mention("car", colour=c) for c in ("red", "blue", "green"))),
+        ("big and small dogs", (Mention("dog", size="big"), Mention("dog", size="small"))),
+        (
+            "three cars: a red one, a blue one and a green one",
+            tuple(Mention("car", colour=c) for c in ("red", "blue", "green")),
+        ),
+        ("three birds, two of them red", (Mention("bird", 2, colour="red"), Mention("bird"))),
+        ("a small, blue fish", (Mention("fish", size="small", colour="blue"),)),
+        ("a yellow bus", (Mention("school bus"),)),
+        ("a red parrot and a bus", (Mention("scarlet macaw"), Mention("city bus"))),
         ("a dog; a small, blue fish", (Mention("dog"), Mention("fish", 1, "small", "blue"))),
         ("2x robin, 3 dogs", (Mention("robin", 2), Mention("dog", 3))),
         ("a St. Bernard", (Mention("saint bernard"),)),
@@ -194,6 +206,28 @@ def test_what_was_left_out_or_read_as_another_word_is_stated() -> None:
     reading = read("a lovely flamigo and a penguin, hovering")
     assert reading.omitted == ("lovely", "hovering")
     assert reading.corrected == {"flamigo": "flamingo", "penguin": "emperor penguin"}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "omitted"),
+    [
+        ("a robin for my grandmother", ("for my grandmother",)),
+        ("for my mum and dad: a robin", ("for my mum and dad",)),
+        ("a robin for breakfast", ("for breakfast",)),
+        ("a robin named Rex", ("named Rex",)),
+        ("a random robin", ("random",)),
+    ],
+)
+def test_purposes_and_own_names_are_left_out(prompt: str, omitted: tuple[str, ...]) -> None:
+    reading = read(prompt)
+    assert reading.request == Request((ROBIN,))
+    assert reading.omitted == omitted
+
+
+def test_what_is_looked_for_is_no_purpose() -> None:
+    with pytest.raises(NotUnderstood, match="unicorn"):
+        read("I am looking for a unicorn")
+    assert read("a card for a robin").request.mentions == (ROBIN,)
 
 
 @pytest.mark.parametrize(
