@@ -29,6 +29,7 @@ from pleinair.tools.pocket.catalogue.prompts import Mention, Request
 from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
 
 _JOINTS = (*MARKS, "and", "then", "but", "also")
+_WISHES = ("should", "must", "shall", "could", "can", "may", "might", "will", "would")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
@@ -71,18 +72,37 @@ def change(text: str, before: Request) -> Change:
 
 
 def _corrected(words: Words) -> Words:
-    """Return "no, a husky" and "I meant a husky" as "a husky instead"."""
+    """Return words as those that changes begin with.
+
+    "no, a husky" and "I meant a husky" are "a husky instead", "take it away" is "remove it", and "the dog
+    should be a pug" is "make the dog a pug".
+    """
+    taken = words.index("take") if "take" in words else len(words)
+    if "away" in words[taken:]:
+        words = [*words[:taken], "remove", *(word for word in words[taken + 1 :] if word != "away")]
+    at = words.index("be") if "be" in words else 0
+    if words[:1] == ["the"] and at > 1 and words[at - 1] in _WISHES:
+        words = ["make", *words[: at - 1], *words[at + 1 :]]
     length = begins(words, CHANGES["corrections"]) or 2 * (words[:2] == ["no", ","])
     return [*[word for word in words[length:] if word not in MARKS], "instead"] if length else words
 
 
 def _without_politeness(words: Words) -> Words:
-    while words and (words[0] in MARKS or begins(words, CHANGES["polite"])):
+    while (
+        words
+        and not begins(words, CHANGES["keep"])
+        and (words[0] in MARKS or begins(words, CHANGES["polite"]))
+    ):
         words = words[max(1, begins(words, CHANGES["polite"])) :]
     while words and (words[-1] in (*MARKS, "please", "thanks", "now", "too", "again")):
         words = words[:-1]
     begins_twice = words[:1] in (["and"], ["also"]) and operation_of(words[1:])  # "and make it night"
     return words[1:] if begins_twice else words
+
+
+def _is_polite(words: Words) -> bool:
+    """Return whether the first words may be left out; "just the dog" begins with what it means."""
+    return words[0] in MARKS or bool(begins(words, CHANGES["polite"]) and not begins(words, CHANGES["keep"]))
 
 
 def _for_caller(words: Words, before: Request) -> Change | None:
@@ -112,7 +132,10 @@ def _meant(text: str, before: Request) -> tuple[str, ...]:
     """Return the names of the subjects that "that hoopoe", "that bird" or "that one" may mean."""
     if text in CHANGES["any"]:
         return tuple(dict.fromkeys(mention.name for mention in before.mentions))
-    named = {item.word.value for item in scan(text)[0] if item.role in ("name", "kind")}
+    items = scan(text)[0]
+    if any(item.role not in ("name", "kind", "article", "filler", "harmless") for item in items):
+        return ()
+    named = {item.word.value for item in items if item.role in ("name", "kind")}
     meant = (mention.name for mention in before.mentions if named & {mention.name, kind_of(mention)})
     return tuple(dict.fromkeys(meant))
 

@@ -45,11 +45,36 @@ def apply(words: Words, request: Request) -> Request:
         NotUnderstood: the words are no change, or ask for what the world cannot draw. How many subjects there
             are, and of how many there are several, is not checked.
     """
+    words = _with_nouns(words, request)
     if "instead" in words:
         return _instead(words, request)
     operation, length = operation_of(words) or ("adjust", 0)
     rest = words[length:] if operation in ("add", "remove", "keep") else words
     return _FUNCTIONS[operation](rest, request)
+
+
+def _with_nouns(words: Words, request: Request) -> Words:
+    """Return "the red one" as "the red car", where only one of the subjects is red."""
+    for at in range(2, len(words)):
+        _, article, before = f" {joined(words[:at])}".rpartition(" the ")
+        is_copy = article and before and words[at] in ("one", "ones")
+        fits = _fitting(scan(before)[0], request) if is_copy else []
+        if len(fits) == 1:
+            return _with_nouns([*words[:at], request.mentions[fits[0]].name, *words[at + 1 :]], request)
+    return words
+
+
+def _fitting(said: Sequence[Item], request: Request) -> list[int]:
+    """Return the subjects that have the colours and sizes, or the name, that items state; [] for others."""
+    if not said or any(item.role not in ("colour", "size", *_NOUNS) for item in said):
+        return []
+    return [
+        number
+        for number, mention in enumerate(request.mentions)
+        if all(
+            item.word.value in (mention.colour, mention.size, mention.name, kind_of(mention)) for item in said
+        )
+    ]
 
 
 def _phrases(words: Words, request: Request) -> tuple[list[Mention], list[Phrase], Phrases]:
@@ -80,8 +105,9 @@ def _add(words: Words, request: Request) -> Request:
 
 
 def names_of(request: Request) -> tuple[str, ...]:
-    """Return the names of a request's subjects."""
-    return tuple(mention.name for mention in request.mentions)
+    """Return the names of a request's subjects, with their colours where two have the same name."""
+    names = tuple(mention.name for mention in request.mentions)
+    return names if len({*names}) == len(names) else _described(request)
 
 
 def _count(request: Request, number: int, count: int) -> Request:
@@ -119,7 +145,7 @@ def _remove(words: Words, request: Request) -> Request:
         request = _clear(request, name, value, words)
     for part in parts:
         if part.mention:
-            number = find(part.mention, request.mentions)
+            number = _found(part, request)
             if number is None:
                 raise NotUnderstood("change", part.mention.name, names_of(request))
             has_number = part.article in INDEFINITE or any(
@@ -130,6 +156,23 @@ def _remove(words: Words, request: Request) -> Request:
     if not phrases.fields and not any(part.mention for part in parts):
         raise NotUnderstood("change", joined(words), names_of(request))
     return request
+
+
+def _found(part: Phrase, request: Request) -> int | None:
+    """Return the subject that a phrase means, None if there is none.
+
+    Raises:
+        NotUnderstood: "the bird" may be either of two birds that differ.
+    """
+    mention = part.mention
+    number = find(mention, request.mentions) if mention else None
+    if mention is None or number is None or part.article in INDEFINITE:
+        return number
+    meant = request.mentions[number]
+    others = [m for m in request.mentions if m != meant and find(mention, [m]) is not None]
+    if any(m.size == meant.size or mention.size != meant.size for m in others):
+        raise NotUnderstood("change", f"the {mention.name}", _described(request))
+    return number
 
 
 def _clear(request: Request, name: str, value: str, words: Words) -> Request:
@@ -151,8 +194,8 @@ def _without(request: Request, number: int) -> Request:
 
 def _keep(words: Words, request: Request) -> Request:
     """Remove all subjects but those that are named."""
-    named = [part.mention for part in _phrases(words, request)[1] if part.mention]
-    numbers = {find(mention, request.mentions) for mention in named}
+    named = [part for part in _phrases(words, request)[1] if part.mention]
+    numbers = {_found(part, request) for part in named}
     if not numbers or None in numbers:
         raise NotUnderstood("change", joined(words), names_of(request))
     for number in sorted(set(range(len(request.mentions))) - numbers, reverse=True):
@@ -175,8 +218,8 @@ def _put(old: Words, new: Words, request: Request, words: Words) -> Request:
     """Replace what old words name by what new words name; of a colour or a size alone, change it."""
     if {item.role for item in scan(joined(new))[0]} <= {"colour", "size", "article", "harmless"}:
         return _adjust([*old[: old.index("from") if "from" in old else None], *new], request)
-    if old[:1] == ["one"] and (single := _adjust_single([*old, *new], request)):
-        return single
+    if (changed := _adjust_some([*old, *new], request)) is not None:
+        return changed
     _, parts, phrases = _phrases(new, request)
     mention = next((part.mention for part in parts if part.mention), None)
     if mention is None and not phrases.fields:
@@ -189,11 +232,11 @@ def _put(old: Words, new: Words, request: Request, words: Words) -> Request:
 
 def _target(old: Words, mention: Mention | None, request: Request, words: Words) -> int:
     """Return the subject that words name; without a name, the one of the same kind, or the only one."""
-    if old[-1:] == ["one"] and mention:  # "the red one"
+    if old[-1:] == ["one"] and mention:  # "the red one", of which there are several
         old = [*old[:-1], mention.name]
-    subjects = [part.mention for part in _phrases(old, request)[1] if part.mention]
+    subjects = [part for part in _phrases(old, request)[1] if part.mention]
     if subjects:
-        number = find(subjects[0], request.mentions)
+        number = _found(subjects[0], request)
     elif len(request.mentions) == 1:
         number = 0
     else:
@@ -265,32 +308,58 @@ def _resized(mention: Mention, step: str) -> Mention:
     return replace(mention, size=sizes.get(step, ""))
 
 
-def _adjust_single(words: Words, request: Request) -> Request | None:
-    """Change one of several by what words say of it: "one of them big"; return None for other words."""
-    items = scan(joined(words))[0][1:]
+def _adjust_some(words: Words, request: Request) -> Request | None:
+    """Change some of several by what words say of them: "two of them big"; return None for other words."""
+    items = scan(joined(words))[0]
+    if not items or items[0].role != "number" or items[0].word.value not in ("1", "2"):
+        return None
+    count, items = int(items[0].word.value), items[1:]
     roles = [item.role for item in items]
     length = 2 if roles[:1] == ["article"] and items[0].word.value == "the" else 1
     is_named = roles[length - 1 : length] in (["name"], ["kind"], ["pronoun"])
     named, said = (items[:length], items[length:]) if is_named else ([], items)
     said = [item for item in said if item.role != "filler"]
-    number = _several(named, request)
+    number = _several(named, request, count)
     if number is None or not said or (said[0].role in ("size", "colour") and said[-1].role in _NOUNS):
         return None
     mention = request.mentions[number]
-    single = replace(request, mentions=(replace(mention, count=1),), relations=())
-    single = _adjust([item.text for item in said], single)
-    rest = _with(request, number, replace(mention, count=mention.count - 1))
-    changed = replace(single, mentions=rest.mentions, relations=rest.relations)
-    return _arranged([Phrase("subject", mention=single.mentions[0])], rest.mentions, changed, words)
+    changed, some = _alone(replace(mention, count=count), said, request)
+    rest = _with(request, number, replace(mention, count=mention.count - count))
+    changed = replace(changed, mentions=rest.mentions, relations=rest.relations)
+    return _arranged([Phrase("subject", mention=some)], rest.mentions, changed, words)
 
 
-def _several(named: Sequence[Item], request: Request) -> int | None:
-    """Return the subject, of which there are several, that items name; without a name the only one."""
+def _alone(mention: Mention, said: Sequence[Item], request: Request) -> tuple[Request, Mention]:
+    """Return the request and the subject, as if it were the only one, after what words say of it."""
+    single = replace(request, mentions=(mention,), relations=())
+    changed = _adjust([item.text for item in said], single)
+    return replace(changed, mentions=request.mentions, relations=request.relations), changed.mentions[0]
+
+
+def _adjust_one(words: Words, request: Request) -> Request | None:
+    """Change one of two alike that words tell apart: "the red car green"; return None for other words."""
+    items = scan(joined(words))[0]
+    noun = next((at for at, item in enumerate(items) if item.role in _NOUNS), 0)
+    said = [item for item in items[noun + 1 :] if item.role != "filler"]
+    alike = _fitting(items[noun : noun + 1], request)
+    fits = _fitting(items[1:noun], request)
+    stands = {"relation", "side"} & {item.role for item in said}
+    if items[:1] == [] or items[0].word.value != "the" or not said or stands:
+        return None
+    numbers = [number for number in fits if number in alike]
+    if len(alike) < 2 or len(numbers) != 1:
+        return None
+    changed, mention = _alone(request.mentions[numbers[0]], said, request)
+    return _with(changed, numbers[0], mention)
+
+
+def _several(named: Sequence[Item], request: Request, count: int) -> int | None:
+    """Return the subject, of which there are more than `count`, that items name, or the only one."""
     names = [Mention(item.word.value) for item in named if item.role in _NOUNS]
     several = [
         number
         for number, mention in enumerate(request.mentions)
-        if mention.count > 1 and all(find(name, [mention]) is not None for name in names)
+        if mention.count > count and all(find(name, [mention]) is not None for name in names)
     ]
     return several[0] if len(several) == 1 else None
 
@@ -298,7 +367,7 @@ def _several(named: Sequence[Item], request: Request) -> int | None:
 def _adjust(words: Words, request: Request) -> Request:
     """Change colours, counts, sizes, relations and settings; "make the bird a hoopoe" replaces."""
     words = words[begins(words, CHANGES["verbs"]) :]
-    if words[:1] == ["one"] and (changed := _adjust_single(words, request)):
+    if (changed := _adjust_some(words, request) or _adjust_one(words, request)) is not None:
         return changed
     words, step = without_step(words)
     words = [word for word in words if word != "into"]
@@ -352,7 +421,9 @@ def _existing(part: Phrase, request: Request, *, of_any: bool = False) -> int | 
 
 
 def _described(request: Request) -> tuple[str, ...]:
-    return tuple(f"{mention.colour} {mention.name}".strip() for mention in request.mentions)
+    return tuple(
+        " ".join(filter(None, (mention.size, mention.colour, mention.name))) for mention in request.mentions
+    )
 
 
 def _placed(

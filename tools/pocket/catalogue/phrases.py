@@ -301,7 +301,8 @@ class _Reader:
             parts.append(Phrase("subject", mention=mention))
             return
         is_of_all = any(part.role == "all" for part in words)
-        if not is_of_all and len(words) > 1 and 0 < _count_of(words, base.name, 0) < base.count:
+        is_new = subjects[-1] >= self.before_text
+        if is_new and not is_of_all and len(words) > 1 and 0 < _count_of(words, base.name, 0) < base.count:
             self._say_of_some(subjects[-1], words)
             return
         for at in subjects if is_of_all else subjects[-1:]:

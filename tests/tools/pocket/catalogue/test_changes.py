@@ -80,6 +80,23 @@ def changed(before: str, text: str) -> str:
         ("a red car and a crow", "a blue car instead of the red one", "a blue car and a crow"),
         ("a dog and a red car", "make the red car yellow", "a dog and a yellow car"),
         ("a red car and a blue car", "make the red car big", "a big red car and a blue car"),
+        ("three red cars", "make two of them blue", "a red car and two blue cars"),
+        # one of two alike
+        ("a red car and a blue car", "make the red one green", "a green car and a blue car"),
+        ("a red car and a blue car", "the blue one bigger", "a red car and a big blue car"),
+        ("a red car and a blue car", "remove the red one", "a blue car"),
+        ("a red car and a blue car", "only the red one", "a red car"),
+        ("a red car and a blue car", "the red one on the left", "a red car left of a blue car"),
+        ("a big dog and a small dog", "remove the big dog", "a small dog"),
+        ("a big dog and a small dog", "make the small dog black", "a big dog and a small black dog"),
+        ("a red bird and a blue bird", "the blue one should be a hoopoe", "a red bird and a hoopoe"),
+        ("a dog and a dog", "remove the dog", "a dog"),
+        ("two dogs and a car", "one of them black", "a dog, a car and a black dog"),
+        ("a dog and a car", "the dog should be a pug", "a pug and a car"),
+        ("a dog and a car", "take the dog away", "a car"),
+        ("a dog and a car", "the dog is too big", "a small dog and a car"),
+        ("a small dog", "it is too small", "a dog"),
+        ("a robin and a crow", "just the crow", "a crow"),
         ("a dog", "no, a husky", "a husky"),
         ("a dog and a bird", "I meant a hoopoe", "a dog and a hoopoe"),
         ("three dogs", "only two dogs", "two dogs"),
@@ -106,6 +123,13 @@ def changed(before: str, text: str) -> str:
 )
 def test_changes(before: str, text: str, after: str) -> None:
     assert changed(before, text) == after
+
+
+@pytest.mark.parametrize("text", ["remove the bird", "replace the bird with a pug", "only the bird"])
+def test_of_two_alike_the_user_says_which(text: str) -> None:
+    with pytest.raises(NotUnderstood) as refusal:
+        changed("a red bird and a blue bird", text)
+    assert (refusal.value.kind, refusal.value.nearest) == ("change", ("red bird", "blue bird"))
 
 
 def test_what_was_left_out_or_read_as_another_word_is_stated() -> None:
@@ -162,6 +186,8 @@ def test_a_prompt_that_names_things_is_a_new_request(text: str, is_new: bool) ->
     [
         ("again", {"again": True}),
         ("another one, please", {"again": True}),
+        ("I don't like it", {"again": True}),
+        ("a different bird", {"other_reference_of": ("hoopoe",)}),
         ("not that hoopoe", {"other_reference_of": ("hoopoe",)}),
         ("not that bird", {"other_reference_of": ("hoopoe",)}),
         ("not that one", {"other_reference_of": ("hoopoe", "dog")}),
