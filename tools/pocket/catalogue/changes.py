@@ -83,6 +83,8 @@ def _corrected(words: Words) -> Words:
     at = words.index("be") if "be" in words else 0
     if words[:1] == ["the"] and at > 1 and words[at - 1] in _WISHES:
         words = ["make", *words[: at - 1], *words[at + 1 :]]
+    if words[:1] == ["not"] and "," in words:  # "not green, yellow"
+        words = ["no", *words[words.index(",") :]]
     length = begins(words, CHANGES["corrections"]) or 2 * (words[:2] == ["no", ","])
     return [*[word for word in words[length:] if word not in MARKS], "instead"] if length else words
 
@@ -152,9 +154,13 @@ def _is_new(words: Words, before: Request) -> bool:
     nouns = [item.word.value for item in items if item.role in ("name", "kind")]
     if not nouns:
         return not set(roles) & {"setting", "size", "colour", "number", "relation", "side"}
-    if None in [find(Mention(noun), before.mentions) for noun in nouns]:
-        return True
+    numbers = [find(Mention(noun), before.mentions) for noun in nouns]
     stated = [role for role in roles if role not in ("filler", "harmless")]
+    has_before = core[0] == "the" and numbers[0] is not None
+    if "relation" in stated and (has_before or (stated[0] == "relation" and len(nouns) == 1)):
+        return False
+    if None in numbers:
+        return True
     if stated == ["number", items[-1].role]:  # "two dogs"
         return False
     is_indefinite = any(item.word.value in INDEFINITE for item in items if item.role == "article")

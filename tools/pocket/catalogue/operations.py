@@ -13,9 +13,10 @@ from typing import Literal
 from pleinair.tools.pocket.catalogue.arrangement import Arrangement, find, kind_of
 from pleinair.tools.pocket.catalogue.language import complete
 from pleinair.tools.pocket.catalogue.lexicon import CHANGES, Item, begins, scan
-from pleinair.tools.pocket.catalogue.phrases import Phrase, Phrases, read_phrases
+from pleinair.tools.pocket.catalogue.phrases import Phrase, Phrases, has_colour, read_phrases
 from pleinair.tools.pocket.catalogue.prompts import Mention, Request
 from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
+from pleinair.tools.pocket.catalogue.species import BY_NAME
 
 Operation = Literal["add", "remove", "keep", "replace", "swap", "adjust"]
 Words = list[str]
@@ -50,7 +51,16 @@ def apply(words: Words, request: Request) -> Request:
         return _instead(words, request)
     operation, length = operation_of(words) or ("adjust", 0)
     rest = words[length:] if operation in ("add", "remove", "keep") else words
-    return _FUNCTIONS[operation](rest, request)
+    return _with_own_colours(_FUNCTIONS[operation](rest, request))
+
+
+def _with_own_colours(request: Request) -> Request:
+    """Leave out colours that species have anyway; raise NotUnderstood for others: "the flower blue"."""
+    for mention in request.mentions:
+        if mention.name in BY_NAME and mention.colour and not has_colour(mention.name, mention.colour):
+            raise NotUnderstood("colour", mention.colour, (mention.name, kind_of(mention)))
+    mentions = (replace(m, colour="") if m.name in BY_NAME else m for m in request.mentions)
+    return replace(request, mentions=tuple(mentions))
 
 
 def _with_nouns(words: Words, request: Request) -> Words:
@@ -92,7 +102,11 @@ def _add(words: Words, request: Request) -> Request:
     """Add subjects, or falling snow and other weather."""
     _, parts, phrases = _phrases(words, request)
     fields = dict(phrases.fields)
-    new = [part.mention for part in parts if part.mention and part.article != "the"]
+    new = [
+        part.mention
+        for part in parts
+        if part.mention and (part.article != "the" or find(part.mention, request.mentions) is None)
+    ]
     if not new and fields.get("background") == "snow":
         fields = {"weather": "snowfall"}
     if len(new) == 1 and len(parts) <= 2:
@@ -322,6 +336,8 @@ def _adjust_some(words: Words, request: Request) -> Request | None:
     number = _several(named, request, count)
     if number is None or not said or (said[0].role in ("size", "colour") and said[-1].role in _NOUNS):
         return None
+    if _stands(said):
+        raise NotUnderstood("relations", joined(words), names_of(request))
     mention = request.mentions[number]
     changed, some = _alone(replace(mention, count=count), said, request)
     rest = _with(request, number, replace(mention, count=mention.count - count))
@@ -336,6 +352,10 @@ def _alone(mention: Mention, said: Sequence[Item], request: Request) -> tuple[Re
     return replace(changed, mentions=request.mentions, relations=request.relations), changed.mentions[0]
 
 
+def _stands(said: Sequence[Item]) -> bool:
+    return not {"relation", "side"}.isdisjoint(item.role for item in said)
+
+
 def _adjust_one(words: Words, request: Request) -> Request | None:
     """Change one of two alike that words tell apart: "the red car green"; return None for other words."""
     items = scan(joined(words))[0]
@@ -343,8 +363,7 @@ def _adjust_one(words: Words, request: Request) -> Request | None:
     said = [item for item in items[noun + 1 :] if item.role != "filler"]
     alike = _fitting(items[noun : noun + 1], request)
     fits = _fitting(items[1:noun], request)
-    stands = {"relation", "side"} & {item.role for item in said}
-    if items[:1] == [] or items[0].word.value != "the" or not said or stands:
+    if not items or items[0].word.value != "the" or not said or _stands(said):
         return None
     numbers = [number for number in fits if number in alike]
     if len(alike) < 2 or len(numbers) != 1:
@@ -378,11 +397,11 @@ def _adjust(words: Words, request: Request) -> Request:
     named = [part for part in parts if part.mention]
     targets = [_existing(part, request, of_any=bool(step)) for part in named]
     changed = _set(request, phrases.fields)
-    if None in targets:
-        return _exchanged(named, targets, changed, words)
     numbers = [number for number in targets if number is not None]
     if any(part.role in ("relation", "side") for part in parts):
         return _placed(parts, seeds, numbers, changed, words)
+    if None in targets:
+        return _exchanged(named, targets, changed, words)
     if step:
         meant = range(len(seeds)) if is_of_all else numbers or [_target([], None, request, words)]
         return replace(
@@ -429,13 +448,16 @@ def _described(request: Request) -> tuple[str, ...]:
 def _placed(
     parts: Sequence[Phrase], seeds: Sequence[Mention], targets: Sequence[int], request: Request, words: Words
 ) -> Request:
-    """Place a subject elsewhere: "the dog behind the car", "it on the left"."""
-    definite = [replace(part, article="the") if part.mention else part for part in parts]
+    """Place a subject elsewhere: "the dog behind the car", "it on the left", "it on a car"."""
+    placed = [
+        replace(part, article="the") if part.mention and find(part.mention, seeds) is not None else part
+        for part in parts
+    ]
     if parts[0].role == "relation" and targets and len(seeds) == 2:
-        definite.insert(0, Phrase("subject", mention=seeds[1 - targets[0]], article="the"))
-    elif parts[0].role == "side" and not targets:
-        definite.insert(0, Phrase("subject", mention=seeds[_target([], None, request, words)], article="the"))
-    return _arranged(definite, seeds, request, words, keep=False)
+        placed.insert(0, Phrase("subject", mention=seeds[1 - targets[0]], article="the"))
+    elif parts[0].role in ("relation", "side") and not targets:
+        placed.insert(0, Phrase("subject", mention=seeds[_target([], None, request, words)], article="the"))
+    return _arranged(placed, seeds, request, words, keep=False)
 
 
 def _merged(

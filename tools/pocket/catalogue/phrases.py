@@ -247,9 +247,9 @@ class _Reader:
         """Return the name of a noun; of a wider one a species that has the stated colour: "yellow bus"."""
         name = item.word.value
         colours = {part.word.value for part in self.before if part.role == "colour"}
-        if not item.word.wider or len(colours) != 1 or _has_colour(name, *colours):
+        if not item.word.wider or len(colours) != 1 or has_colour(name, *colours):
             return name
-        return next((other for other in ending_with(item.text) if _has_colour(other, *colours)), name)
+        return next((other for other in ending_with(item.text) if has_colour(other, *colours)), name)
 
     def _read_elliptic(self, name: str) -> None:
         """Add the subjects whose words were before the noun: "a red" of "a red and a blue car"."""
@@ -274,7 +274,7 @@ class _Reader:
         mention = base or Mention(name)
         colour = colours[0].word.value if colours else mention.colour
         if colours and name in BY_NAME:
-            if not _has_colour(name, colour):
+            if not has_colour(name, colour):
                 raise NotUnderstood("colour", colours[0].text, (name, BY_NAME[name].kind))
             self.result.omitted.append(colours[0].text)
             colour = ""
@@ -407,7 +407,7 @@ def _count_of(words: Sequence[Item], name: str, default: int) -> int:
     return default
 
 
-def _has_colour(name: str, colour: str) -> bool:
+def has_colour(name: str, colour: str) -> bool:
     """Return whether a species has a colour on one of its main parts."""
     species = BY_NAME[name]
     return colour in {

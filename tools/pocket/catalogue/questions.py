@@ -20,9 +20,12 @@ _POLITE = ("please", "hi", "hello", "hey", "ok", "so", "and", "now", "thanks", "
 
 
 def answer(text: str) -> str | None:
-    """Return a short answer to a question about the world, None if the text is no such question."""
+    """Return a short answer to a question about the world or a courtesy, None for any other text."""
     marks = {mark for mark in words_of(text) if not mark[0].isalnum()}
-    words = [word for word in words_of(text) if word not in marks and word not in _POLITE]
+    said = [word for word in words_of(text) if word not in marks]
+    if " ".join(said) in QUESTIONS["courtesies"]:
+        return 'Write what to draw, such as "a puffin on a beach", or what to change: "make it night".'
+    words = [word for word in said if word not in _POLITE]
     phrase = " ".join(words)
     if phrase in QUESTIONS["abilities"]:
         return _abilities()

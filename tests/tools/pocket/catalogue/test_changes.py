@@ -31,6 +31,8 @@ def changed(before: str, text: str) -> str:
         ("two dogs", "one more dog", "three dogs"),
         ("a hoopoe on a beach", "add some fog", "a hoopoe on a beach in fog"),
         ("a hoopoe on a beach", "add snow", "a hoopoe on a beach in falling snow"),
+        ("a beagle", "bring back the pug", "a beagle and a pug"),
+        ("a car", "same picture with a dog", "a car and a dog"),
         # removed
         ("a dog and a car", "without the car", "a dog"),
         ("two dogs", "remove one of the dogs", "a dog"),
@@ -97,6 +99,7 @@ def changed(before: str, text: str) -> str:
         ("a dog and a car", "the dog is too big", "a small dog and a car"),
         ("a small dog", "it is too small", "a dog"),
         ("a robin and a crow", "just the crow", "a crow"),
+        ("a green car", "not green, yellow", "a yellow car"),
         ("a dog", "no, a husky", "a husky"),
         ("a dog and a bird", "I meant a hoopoe", "a dog and a hoopoe"),
         ("three dogs", "only two dogs", "two dogs"),
@@ -108,6 +111,11 @@ def changed(before: str, text: str) -> str:
         ("a dog on a car", "put the car on the left", "a car left of a dog"),
         ("a dog and a car", "I want the dog behind the car", "a dog behind a car"),
         ("a robin, a crow and a taxi", "put the robin on the taxi", "a robin on a taxi and a crow"),
+        ("a dog in the snow", "next to a mushroom", "a dog and a mushroom in the snow"),
+        ("a dog", "put it on a car", "a dog on a car"),
+        ("a dog", "make the dog sit behind a red car", "a dog behind a red car"),
+        ("a dog and a car", "put the dog on a mushroom", "a dog on a mushroom and a car"),
+        ("a dog", "the dog behind a mushroom", "a dog behind a mushroom"),
         # places, lights, weathers
         ("a dog on a beach", "now at night", "a dog on a beach at night"),
         ("a dog on a beach", "in the snow", "a dog in the snow"),
@@ -123,6 +131,21 @@ def changed(before: str, text: str) -> str:
 )
 def test_changes(before: str, text: str, after: str) -> None:
     assert changed(before, text) == after
+
+
+@pytest.mark.parametrize(
+    ("before", "text", "kind"),
+    [
+        ("a butterfly on a rose", "the flower blue", "colour"),
+        ("a butterfly on a rose", "make the flower blue", "colour"),
+        ("two dogs", "put one on a car", "relations"),
+        ("a dog and a bird", "on a car", "change"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(before: str, text: str, kind: Kind) -> None:
+    with pytest.raises(NotUnderstood) as refusal:
+        changed(before, text)
+    assert refusal.value.kind == kind
 
 
 @pytest.mark.parametrize("text", ["remove the bird", "replace the bird with a pug", "only the bird"])

@@ -14,6 +14,8 @@ from pleinair.tools.pocket.catalogue.species import SPECIES
     ("text", "part"),
     [
         ("what can you draw?", "199 of them by name"),
+        ("Hello!", "Write what to draw"),
+        ("thank you", "or what to change"),
         ("Help!", "199 of them by name"),
         ("Who are you?", "I am no language model"),
         ("which birds do you know?", "birds: robin, blue jay"),
@@ -53,7 +55,8 @@ def test_every_species_is_described() -> None:
         "show me the birds",
         "how about a dog?",
         "what is the weather like on the beach?",
-        "hello",
+        "hello, a puffin",
+        "nice dogs",
         "",
     ],
 )
