@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 AUTO, BOTH, LEXICAL = "auto", "both", "lexical"
 _BY_COSINE = (AUTO, "dense", "hybrid")  # methods to which the threshold applies
 PAPERS = {"method": "dense", "drop_near_copies": False}  # with which the papers' graphs retrieve
+_MATCHES = ("both", "caption", "similarity", "")  # in the order of hits of "hybrid"
 DEPTH = 100  # ranks of each list that reciprocal rank fusion counts
 
 
@@ -369,8 +370,9 @@ def auto(corpus: Corpus) -> Dense | Merged:
 def hybrid(corpus: Corpus) -> Merged:
     """Build the method "hybrid": lexical and dense hits, fused by their ranks, those that count first.
 
-    A hit counts if its caption has the words of the query, or if its cosine reaches the threshold. Dense hits
-    under the threshold take no part in the fusion and come last.
+    A hit counts if its caption has the words of the query, or if its cosine reaches the threshold. Hits of
+    which both is true come first, then those by their captions: an encoder finds something similar to any
+    name, also to one that it never learnt. Dense hits under the threshold come last, and are not fused.
     """
     flat, dense = threshold_of(corpus.options), corpus.thresholded
 
@@ -383,7 +385,7 @@ def hybrid(corpus: Corpus) -> Merged:
         fused = fuse([by_words, near])
         ids = {hit.id for hit in fused}
         weak = [hit for hit in by_vector if hit.id not in ids]
-        return [*sorted(fused, key=lambda hit: not hit.matched_by), *weak]
+        return [*sorted(fused, key=lambda hit: _MATCHES.index(hit.matched_by)), *weak]
 
     return Merged((Lexical(dense), dense), merge, lambda k: max(k, DEPTH), vector=dense.vector)
 

@@ -40,7 +40,7 @@ def search(query: str, k: int = 4, second: FakeRetriever | None = None, **option
         ({"deduplicate": 0.999}, "dac"),
         ({"method": "hybrid", "deduplicate": 0.999, "licenses": ("CC0",)}, "bd"),
         ({"method": "hybrid", "licenses": ("CC0",), "rerank": "bm25"}, "bcd"),
-        ({"method": "hybrid", "threshold": 0.85}, "bdca"),
+        ({"method": "hybrid", "threshold": 0.85}, "bcda"),
         ({"method": "auto"}, "bcda"),
     ],
 )
