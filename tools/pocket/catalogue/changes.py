@@ -7,29 +7,22 @@ covered: changes of changes ("a bit less"), and references to images by what the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import takewhile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations, takewhile
 
+from pleinair.tools.pocket.catalogue.adjustments import Words, has_setting, joined, with_mention, without_step
 from pleinair.tools.pocket.catalogue.arrangement import check_counts, find, kind_of
 from pleinair.tools.pocket.catalogue.language import complete, read
-from pleinair.tools.pocket.catalogue.lexicon import CHANGES, begins, scan, words_of
-from pleinair.tools.pocket.catalogue.operations import (
-    INDEFINITE,
-    MARKS,
-    Words,
-    apply,
-    has_setting,
-    joined,
-    names_of,
-    operation_of,
-    without_step,
-)
+from pleinair.tools.pocket.catalogue.lexicon import CHANGES, MARKS, Item, begins, scan, words_of
+from pleinair.tools.pocket.catalogue.operations import apply, operation_of
 from pleinair.tools.pocket.catalogue.prompts import Mention, Request
+from pleinair.tools.pocket.catalogue.references import INDEFINITE, names_of
 from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
+from pleinair.tools.pocket.catalogue.rewording import counted, reworded
 
 _JOINTS = (*MARKS, "and", "then", "but", "also")
-_WISHES = ("should", "must", "shall", "could", "can", "may", "might", "will", "would")
+_PRONOUNS = frozenset(("it", "him", "her", "them", "they"))
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
@@ -52,7 +45,7 @@ def change(text: str, before: Request) -> Change:
     Raises:
         NotUnderstood: the text is no change, or asks for what the world cannot draw; nothing is changed.
     """
-    words, before = _corrected(words_of(text)), complete(before)
+    words, before = reworded(words_of(text)), complete(before)
     for_caller = _for_caller(words, before)
     if for_caller is not None:
         return for_caller
@@ -61,7 +54,9 @@ def change(text: str, before: Request) -> Change:
         return Change(reading.request, True, omitted=reading.omitted, corrected=reading.corrected)
     request = before
     for clause in filter(None, _clauses(words)):  # "the same, but at night" has an empty one
-        request = apply(clause, request)
+        is_after = len(request.mentions) < len(before.mentions)  # "remove the dog, add a car instead"
+        request = apply([word for word in clause if word != "instead"] if is_after else clause, request)
+    request = _united(request)
     check_counts(request.mentions, text)
     if request == before and not has_setting(words):
         raise NotUnderstood("change", " ".join(text.split()), names_of(before))
@@ -71,30 +66,21 @@ def change(text: str, before: Request) -> Change:
     return Change(request, omitted=omitted, corrected=corrections | narrowed)
 
 
-def _corrected(words: Words) -> Words:
-    """Return words as those that changes begin with.
-
-    "no, a husky" and "I meant a husky" are "a husky instead", "take it away" is "remove it", and "the dog
-    should be a pug" is "make the dog a pug".
-    """
-    taken = words.index("take") if "take" in words else len(words)
-    if "away" in words[taken:]:
-        words = [*words[:taken], "remove", *(word for word in words[taken + 1 :] if word != "away")]
-    at = words.index("be") if "be" in words else 0
-    if words[:1] == ["the"] and at > 1 and words[at - 1] in _WISHES:
-        words = ["make", *words[: at - 1], *words[at + 1 :]]
-    if words[:1] == ["not"] and "," in words:  # "not green, yellow"
-        words = ["no", *words[words.index(",") :]]
-    length = begins(words, CHANGES["corrections"]) or 2 * (words[:2] == ["no", ","])
-    return [*[word for word in words[length:] if word not in MARKS], "instead"] if length else words
+def _united(request: Request) -> Request:
+    """Return two subjects that are the same and side by side as one, of which there are as many."""
+    mentions = request.mentions
+    for number, other in combinations(range(len(mentions)), 2):
+        count = mentions[number].count + mentions[other].count
+        is_same = replace(mentions[number], count=count) == replace(mentions[other], count=count)
+        if is_same and count <= 3 and {*request.relations} == {"beside"}:
+            both = with_mention(request, number, replace(mentions[number], count=count))
+            rest = (*both.mentions[:other], *both.mentions[other + 1 :])
+            return _united(replace(both, mentions=rest, relations=request.relations[1:]))
+    return request
 
 
 def _without_politeness(words: Words) -> Words:
-    while (
-        words
-        and not begins(words, CHANGES["keep"])
-        and (words[0] in MARKS or begins(words, CHANGES["polite"]))
-    ):
+    while words and _is_polite(words):
         words = words[max(1, begins(words, CHANGES["polite"])) :]
     while words and (words[-1] in (*MARKS, "please", "thanks", "now", "too", "again")):
         words = words[:-1]
@@ -144,7 +130,7 @@ def _meant(text: str, before: Request) -> tuple[str, ...]:
 
 def _is_new(words: Words, before: Request) -> bool:
     """Return whether words are a prompt of their own: they name things, and no change of those before."""
-    core = _without_politeness(words)
+    core = counted(_without_politeness(words), before)
     items, _ = scan(joined(core))
     roles = [item.role for item in items]
     if not core or operation_of(core) or "instead" in core or without_step(core)[1]:
@@ -154,6 +140,8 @@ def _is_new(words: Words, before: Request) -> bool:
     nouns = [item.word.value for item in items if item.role in ("name", "kind")]
     if not nouns:
         return not set(roles) & {"setting", "size", "colour", "number", "relation", "side"}
+    if not _PRONOUNS.isdisjoint(core) or _has_companion(items):
+        return False
     numbers = [find(Mention(noun), before.mentions) for noun in nouns]
     stated = [role for role in roles if role not in ("filler", "harmless")]
     has_before = core[0] == "the" and numbers[0] is not None
@@ -166,6 +154,15 @@ def _is_new(words: Words, before: Request) -> bool:
     is_indefinite = any(item.word.value in INDEFINITE for item in items if item.role == "article")
     says_more = set(roles) & {"relation", "side", "colour", "size"}  # "dog on the left"
     return is_indefinite or not (core[0] == "the" or says_more)
+
+
+def _has_companion(items: Sequence[Item]) -> bool:
+    """Return whether items name a thing after "with" first: "at night, with a dog"."""
+    first = next(at for at, item in enumerate(items) if item.role in ("name", "kind"))
+    before = [item.role for item in items[:first]]
+    return "companion" in before and {"setting", "companion"} >= {*before} - {
+        "inside", "article", "comma", "filler", "harmless", "relation", "number", "colour", "size",
+    }  # fmt: skip
 
 
 def _clauses(words: Words) -> Iterator[Words]:
@@ -198,7 +195,7 @@ def _begins_clause(words: Words, in_removal: bool) -> bool:
     operation = operation_of(words)
     if operation and operation[0] != "add":
         return True
-    if words[:1] == ["add"]:
+    if words[:1] == ["add"] or words[:2] in (["one", "of"], ["two", "of"], ["the", "other"]):
         return True
     roles = [item.role for item in scan(joined(words[:6]))[0]]
     if in_removal and roles[:1] != ["inside"]:

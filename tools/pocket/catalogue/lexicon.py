@@ -30,6 +30,7 @@ Role = Literal[
     "companion", "inside", "pronoun", "copy", "group", "filler", "all", "harmless", "not shown", "negation",
     "neighbour", "unknown", "comma", "colon",
 ]  # fmt: skip
+MARKS = (",", ".", ";", "!", "?", ":")  # between clauses
 SOME = "some"  # value of a number that is left open
 MANY = "4"  # value of a number that is too large
 

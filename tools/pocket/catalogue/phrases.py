@@ -69,6 +69,7 @@ class _Reader:
         self.result = Phrases([Phrase("subject", mention=subject, article="the") for subject in subjects])
         self.before: list[Item] = []  # words before a noun that has not come yet
         self.elliptic: list[list[Item]] = []  # words before a noun that comes later: "a red and a blue car"
+        self.names = {subject.name for subject in subjects}
         self.before_text = len(subjects)  # subjects that the image has already
         self.bare: list[Phrase] = []  # subjects in the plural without a number
         self.rest: Phrase | None = None  # what is left of several after "one of them red"
@@ -214,6 +215,8 @@ class _Reader:
     def _is_colour(self, item: Item, at: int) -> bool:
         """Return whether a name such as "orange" is the colour of the noun after it, or before it."""
         after = next((other for other in self.items[at + 1 :] if other.role != "harmless"), None)
+        if self._is_placed(at) or (item.word.value in self.names and (after is None or after.role != "kind")):
+            return False
         if item.word.colour and not item.word.plural and not self.before and self._follows_subject():
             return True
         if not item.word.colour or after is None or after.role not in ("name", "kind", "size", "colour"):
@@ -222,6 +225,12 @@ class _Reader:
             return not item.word.plural
         own_kind = BY_NAME[item.word.value].kind == after.word.value
         return not own_kind or item.word.colour == item.word.value
+
+    def _is_placed(self, at: int) -> bool:
+        """Return whether a relation to a thing follows: "plum on the dog", not "orange on a beach"."""
+        following = self.items[at + 1 :]
+        noun = next((item for item in following[1:] if item.role not in _BEFORE_NOUN), None)
+        return bool(following and following[0].role == "relation" and noun and noun.role in ("name", "kind"))
 
     def _read_noun(self, item: Item) -> None:
         if self._is_colour(item, self.at - 1):

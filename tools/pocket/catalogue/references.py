@@ -1,0 +1,145 @@
+"""What words of a change refer to: subjects of the request before, by name, colour, size and place.
+
+A kind's name means a species of it too, and part of a name the whole: "the bird", "the tang". Where two
+subjects may be meant, the user is asked which.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from pleinair.tools.pocket.catalogue.arrangement import find, kind_of
+from pleinair.tools.pocket.catalogue.lexicon import Item, scan
+from pleinair.tools.pocket.catalogue.phrases import Phrase
+from pleinair.tools.pocket.catalogue.prompts import Mention, Request
+from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
+from pleinair.tools.pocket.catalogue.species import BY_NAME
+
+NOUNS = ("name", "kind")
+INDEFINITE = ("a", "an", "another", "any")
+_ROWS = {"beside": (0, 1, 2), "left of": (0, 1, 2), "right of": (1, 0, 2)}  # order from left to right
+_PLACES = {"left": 0, "right": -1, "first": 0, "second": 1, "third": 2, "last": -1}
+_COPIES = ("one", "ones")
+
+
+def names_of(request: Request) -> tuple[str, ...]:
+    """Return the names of a request's subjects, described where two have the same name."""
+    names = tuple(mention.name for mention in request.mentions)
+    return names if len({*names}) == len(names) else described(request)
+
+
+def described(request: Request) -> tuple[str, ...]:
+    """Return sizes, colours and names of a request's subjects: "small red car"."""
+    return tuple(_description(mention) for mention in request.mentions)
+
+
+def _description(mention: Mention) -> str:
+    return " ".join(filter(None, (mention.size, mention.colour, mention.name)))
+
+
+def with_names(words: Sequence[str], request: Request) -> list[str]:
+    """Return words with the names of what they refer to: "the red one", "the left one", "the tang"."""
+    named = list(words)
+    for at in reversed(range(len(named))):
+        is_copy = named[at] in _COPIES and at > 1
+        number = _copied(named[:at], request) if is_copy else _in_part(named, at, request)
+        if number is not None:
+            begin = at - 1 if is_copy and named[at - 1] in _PLACES else at
+            mention = request.mentions[number]
+            name = _description(mention) if begin < at else mention.name
+            named[begin : at + 1] = name.split()
+    return named
+
+
+def _copied(before: Sequence[str], request: Request) -> int | None:
+    """Return the subject that "the red one" or "the left one" means, by the words before "one"."""
+    _, article, said = f" {' '.join(before)}".rpartition(" the ")
+    if not article or not said:
+        return None
+    if said in _PLACES:
+        return _at_place(said, request)
+    fits = fitting(scan(said)[0], request)
+    return fits[0] if len(fits) == 1 else None
+
+
+def _at_place(place: str, request: Request) -> int | None:
+    """Return the subject at a place in the row, None if they stand in none or it cannot be told apart."""
+    row = _ROWS.get(next(iter(request.relations), "beside"), ())[: len(request.mentions)]
+    number = _PLACES[place]
+    if not row or number >= len(row):
+        return None
+    names = described(request)
+    return row[number] if names.count(names[row[number]]) == 1 else None
+
+
+def _in_part(words: Sequence[str], at: int, request: Request) -> int | None:
+    """Return the subject of which a word is a part of the name: "bigger peacock" of a peacock butterfly."""
+    if at and words[at - 1] in INDEFINITE:
+        return None
+    meant = {item.word.value for item in scan(words[at])[0] if item.role in NOUNS}
+    if any(find(Mention(name), request.mentions) is not None for name in meant):
+        return None
+    forms = {words[at], words[at].removesuffix("s")}
+    fits = [
+        number
+        for number, name in enumerate(mention.name for mention in request.mentions)
+        if name in BY_NAME and forms & {*re.findall(r"\w+", name)} and name not in " ".join(words)
+    ]
+    return fits[0] if len(fits) == 1 else None
+
+
+def fitting(said: Sequence[Item], request: Request) -> list[int]:
+    """Return the subjects that have the colours and sizes, or the name, that items state; [] for others."""
+    if not said or any(item.role not in ("colour", "size", *NOUNS) for item in said):
+        return []
+    return [
+        number
+        for number, mention in enumerate(request.mentions)
+        if all(
+            item.word.value in (mention.colour, mention.size, mention.name, kind_of(mention)) for item in said
+        )
+    ]
+
+
+def found(part: Phrase, request: Request) -> int | None:
+    """Return the subject that a phrase means, None if there is none.
+
+    Raises:
+        NotUnderstood: "the bird" may be either of two birds that differ.
+    """
+    mention = part.mention
+    number = find(mention, request.mentions) if mention else None
+    if mention is None or number is None or part.article in INDEFINITE:
+        return number
+    meant = request.mentions[number]
+    others = [m for m in request.mentions if m != meant and find(mention, [m]) is not None]
+    if any(m.size == meant.size or mention.size != meant.size for m in others):
+        raise NotUnderstood("change", f"the {mention.name}", described(request))
+    return number
+
+
+def target(subjects: Sequence[Phrase], new: Mention | None, request: Request, text: str) -> int:
+    """Return the subject of the first phrase; without one, that of a new one's kind, or the only one."""
+    if subjects:
+        number = found(subjects[0], request)
+    elif len(request.mentions) == 1:
+        number = 0
+    else:
+        kinds = [kind_of(subject) for subject in request.mentions]
+        kind = kind_of(new) if new else ""
+        number = kinds.index(kind) if kinds.count(kind) == 1 else None
+    if number is None:
+        raise NotUnderstood("change", text, names_of(request))
+    return number
+
+
+def several(named: Sequence[Item], request: Request, count: int) -> int | None:
+    """Return the subject, of which there are more than `count`, that items name, or the only one."""
+    names = [Mention(item.word.value) for item in named if item.role in NOUNS]
+    fits = [
+        number
+        for number, mention in enumerate(request.mentions)
+        if mention.count > count and all(find(name, [mention]) is not None for name in names)
+    ]
+    return fits[0] if len(fits) == 1 else None

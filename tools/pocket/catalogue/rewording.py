@@ -1,0 +1,93 @@
+"""Words of a change, in lower case, in the form that the operations read: "remove the dog".
+
+Each rule is of one turn of phrase. Words of none stay as they are.
+"""
+
+from __future__ import annotations
+
+from pleinair.tools.pocket.catalogue.adjustments import Words
+from pleinair.tools.pocket.catalogue.arrangement import find
+from pleinair.tools.pocket.catalogue.lexicon import CHANGES, MARKS, begins, scan
+from pleinair.tools.pocket.catalogue.prompts import Mention, Request
+
+_WISHES = ("should", "must", "shall", "could", "can", "may", "might", "will", "would")
+_AWAY, _OFF = ("away", "out", "off"), ("turn", "switch")
+_RESTS = (["the", "rest"], ["everything", "else"], ["the", "others"], ["all", "others"])
+_MORE, _LESS = ("more", "extra", "additional"), ("less", "fewer")
+
+
+def reworded(words: Words) -> Words:
+    """Return the words of a whole message in other words, where a rule applies."""
+    for rule in (_without_rest, _removed, _brought_back, _made, _added, _corrected):
+        words = rule(words)
+    return words
+
+
+def _without_rest(words: Words) -> Words:
+    """Return "keep the dog, remove the rest" as "only the dog"."""
+    at = next((at for at in range(len(words) - 1) if words[at : at + 2] in _RESTS), 0)
+    if at < 2 or words[0] not in ("keep", "leave"):
+        return words
+    end = next((end for end in range(at) if words[end] in (*MARKS, "and", "but")), at)
+    return ["only", *words[1:end]]
+
+
+def _removed(words: Words) -> Words:
+    """Return "take the dog away" and "turn the rain off" as "remove the dog"."""
+    begin = next((at for at, word in enumerate(words) if word in ("take", "put", *_OFF)), len(words))
+    end = next((at for at in range(begin + 1, len(words)) if words[at] in _AWAY), 0)
+    is_off = words[begin : begin + 1] and (words[begin] not in _OFF or words[end] == "off")
+    if not end or not is_off or "on" in words[begin:end]:
+        return words
+    return [*words[:begin], "remove", *words[begin + 1 : end], *words[end + 1 :]]
+
+
+def _brought_back(words: Words) -> Words:
+    """Return "put the owl back" as "add the owl"."""
+    is_back = words[:1] in (["put"], ["bring"]) and words[-1:] == ["back"]
+    return ["add", *words[1:-1]] if is_back else words
+
+
+def _made(words: Words) -> Words:
+    """Return "the dog should be a pug" and "can the dog be a pug" as "make the dog a pug"."""
+    at = words.index("be") if "be" in words else 0
+    if words[:1] == ["the"] and at > 1 and words[at - 1] in _WISHES:
+        return ["make", *words[: at - 1], *words[at + 1 :]]
+    if words[:1] and words[0] in _WISHES and words[1:2] in (["the"], ["it"]) and at > 1:
+        return ["make", *words[1:at], *words[at + 1 :]]
+    return words
+
+
+def _added(words: Words) -> Words:
+    """Return "a dog too" and "a dog as well" as "add a dog"."""
+    said = [word for word in words if word not in MARKS]
+    length = 1 if said[-1:] in (["too"], ["also"]) else 2 if said[-2:] == ["as", "well"] else 0
+    names = [item for item in scan(" ".join(said))[0] if item.role in ("name", "kind")]
+    polite = begins(said, CHANGES["polite"])
+    while length and polite:
+        said, polite = said[polite:], begins(said[polite:], CHANGES["polite"])
+    return ["add", *said[:-length]] if length and names and said[0] in ("a", "an") else words
+
+
+def _corrected(words: Words) -> Words:
+    """Return "no, a husky", "not a pug, a husky" and "I meant a husky" as "a husky instead"."""
+    if words[:1] == ["not"] and "," in words:
+        words = ["no", *words[words.index(",") :]]
+    length = begins(words, CHANGES["corrections"]) or 2 * (words[:2] == ["no", ","])
+    return [*[word for word in words[length:] if word not in MARKS], "instead"] if length else words
+
+
+def counted(words: Words, request: Request) -> Words:
+    """Return "two more" as "add two dogs", and "one dog less" as "remove one of the dogs"."""
+    step = next((word for word in words if word in (*_MORE, *_LESS)), "")
+    items = scan(" ".join(word for word in words if word != step))[0]
+    roles = [item.role for item in items if item.role not in ("filler", "article")]
+    if not step or roles not in (["number"], ["number", "name"], ["number", "kind"]):
+        return words
+    number = next(item for item in items if item.role == "number")
+    named = [Mention(item.word.value) for item in items if item.role in ("name", "kind")]
+    at = find(named[0], request.mentions) if named else 0 if len(request.mentions) == 1 else None
+    if at is None:
+        return words
+    name = (named[0] if named else request.mentions[at]).name
+    return ["add", number.text, name] if step in _MORE else ["remove", number.text, "of", "the", name]
