@@ -87,6 +87,11 @@ class Arrangement:
         mention = part.mention
         assert mention is not None
         mentioned = find(mention, self.subjects) if part.article == "the" else None
+        if mentioned is None and part.article == "the" and mention.colour:  # "a car, the car is red"
+            mentioned = find(replace(mention, colour=""), [s for s in self.subjects if not s.colour])
+            if mentioned is not None:
+                mentioned = self.subjects.index([s for s in self.subjects if not s.colour][mentioned])
+                self.subjects[mentioned] = replace(self.subjects[mentioned], colour=mention.colour)
         if mentioned is not None:
             self.last = mentioned
             return mentioned

@@ -101,6 +101,7 @@ _REAL = frozenset(_WORDS["real_words"]["words"])
 DETAILS: Mapping[str, list[str]] = _WORDS["place_details"]
 QUESTIONS: Mapping[str, list[str]] = _WORDS["questions"]
 CHANGES: Mapping[str, list[str]] = _WORDS["changes"]
+PERSONS, TRANSITIVE = (frozenset(_WORDS["with_object"][table]) for table in ("persons", "poses"))
 _FAMILIAR: Mapping[str, list[str]] = _WORDS["familiar"]
 
 
@@ -116,7 +117,7 @@ def _entries() -> Iterator[tuple[str, Word]]:
     yield from ((phrase, Word("negation")) for phrase in _WORDS["negation"]["words"])
     yield from _grammar()
     for phrases in _WORDS["harmless"].values():
-        yield from ((phrase, Word("harmless")) for phrase in phrases)
+        yield from ((phrase, Word("harmless", phrase)) for phrase in phrases)
 
 
 def _names() -> Iterator[tuple[str, Word]]:

@@ -12,7 +12,17 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Literal
 
-from pleinair.tools.pocket.catalogue.lexicon import DETAILS, MANY, SOME, Item, Word, ending_with, names_like
+from pleinair.tools.pocket.catalogue.lexicon import (
+    DETAILS,
+    MANY,
+    PERSONS,
+    SOME,
+    TRANSITIVE,
+    Item,
+    Word,
+    ending_with,
+    names_like,
+)
 from pleinair.tools.pocket.catalogue.prompts import Mention, is_plural
 from pleinair.tools.pocket.catalogue.refusals import Kind, NotUnderstood
 from pleinair.tools.pocket.catalogue.species import BY_NAME, MAIN_PARTS
@@ -20,6 +30,7 @@ from pleinair.tools.pocket.catalogue.species import BY_NAME, MAIN_PARTS
 _BEFORE_NOUN = ("article", "number", "size", "colour", "harmless", "filler", "all")
 _BEFORE_LISTED = (*_BEFORE_NOUN, "comma", "joint")
 _NOUNS = ("name", "kind", "neighbour", "unknown")
+_NEAR = {"white": "cream", "gold": "orange", "purple": "lilac"}  # words that a look's colour may be called
 _SAME_COLOUR = {
     "ink": "black",
     "slate": "grey",
@@ -134,6 +145,7 @@ class _Reader:
     def _leave_out(self, item: Item) -> None:
         """Leave out a word, for whom an image is, or a subject's own name: "for my dad", "named Rex"."""
         said: Sequence[Item] = ()
+        self._refuse_shown(item)
         if item.word.value in _NAMINGS and self._next_role() == "unknown":
             said = self.items[self.at : self.at + 1]
         elif item.word.value in _PURPOSES:
@@ -141,6 +153,21 @@ class _Reader:
         if said or item.role == "harmless":
             self.result.omitted.append(" ".join(part.text for part in (item, *said)))
             self.at += len(said)
+
+    def _refuse_shown(self, item: Item) -> None:
+        """Raise for a person that is to be seen ("a child"), and a pose with an object: "driving a car"."""
+        articles = {part.word.value for part in self.before if part.role in ("article", "number")}
+        is_person = item.word.value in PERSONS and not articles.isdisjoint(
+            ("a", "an", "another", "1", "2", "3")
+        )
+        is_action = item.word.value in TRANSITIVE and self._follows_subject() and self._has_object()
+        if is_person or is_action:
+            phrase = " ".join([item.text, *self._rest()] if is_action else [item.text])
+            raise NotUnderstood("not shown", phrase, self._last_name() or _names_in(self.items))
+
+    def _has_object(self) -> bool:
+        noun = self._next_noun()
+        return noun < len(self.items) and self.items[noun].role in ("name", "kind")
 
     def _purpose(self) -> Sequence[Item]:
         """Return the next words if they name people, or after a subject what is not of this world."""
@@ -188,6 +215,8 @@ class _Reader:
     def _read_preposition(self, item: Item) -> None:
         self._close()
         ahead = self._next_noun()
+        if _is_sky_coloured(self.items[ahead : ahead + 2]):
+            ahead += 1
         noun = self.items[ahead] if ahead < len(self.items) else None
         if noun is not None and noun.role == "setting":
             self.at = ahead
@@ -218,6 +247,8 @@ class _Reader:
         if self._is_placed(at) or (item.word.value in self.names and (after is None or after.role != "kind")):
             return False
         if item.word.colour and not item.word.plural and not self.before and self._follows_subject():
+            return True
+        if _is_sky_coloured(self.items[at : at + 2]):
             return True
         if not item.word.colour or after is None or after.role not in ("name", "kind", "size", "colour"):
             return False
@@ -264,7 +295,7 @@ class _Reader:
         """Add the subjects whose words were before the noun: "a red" of "a red and a blue car"."""
         for words in self.elliptic:
             mention = self._mention(name, _count_of(words, name, 1), words)
-            self.result.parts += [Phrase("subject", mention=mention), Phrase("break", "comma")]
+            self.result.parts += [Phrase("subject", mention=mention), Phrase("break", "and")]
         self.elliptic = []
 
     def _count(self, name: str, in_plural: bool) -> int:
@@ -326,8 +357,11 @@ class _Reader:
         parts[at : at + 1] = [some, Phrase("break", "comma"), self.rest]
 
     def _say_more(self, at: int, words: Sequence[Item]) -> None:
-        """Change a subject by words after it."""
+        """Change a subject by words after it; of "two cars, one behind the other" there is no such change."""
         base = self._said_of(at, words)
+        is_bare = any(self.result.parts[at] is bare for bare in self.bare)
+        if at >= self.before_text and not is_bare and _count_of(words, base.name, base.count) < base.count:
+            raise NotUnderstood("relations", f"{words[0].text} of {base.count} {base.name}", (base.name,))
         mention = self._mention(base.name, _count_of(words, base.name, base.count), words, base)
         self.result.parts[at] = replace(self.result.parts[at], mention=mention)
 
@@ -376,6 +410,16 @@ def _names_in(items: Sequence[Item]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(item.word.value for item in items if item.role in ("name", "kind")))[:3]
 
 
+def _is_sky_coloured(items: Sequence[Item]) -> bool:
+    """Return whether items are a name that is a colour, and a light or the sky: "orange sky"."""
+    return len(items) == 2 and bool(items[0].word.colour) and _is_lit(items[1])
+
+
+def _is_lit(item: Item) -> bool:
+    """Return whether a word is a light or the sky, which may have a colour in a prompt."""
+    return item.role == "setting" and (item.word.value == "sky" or item.word.fields[0][0] == "light")
+
+
 def _contradicts(words: Sequence[Item], mention: Mention) -> bool:
     """Return whether words state another size or colour than a mention has."""
     before = {"size": mention.size, "colour": mention.colour}
@@ -391,7 +435,8 @@ def _is_another(words: Sequence[Item]) -> bool:
 
 
 def _has_copy(words: Sequence[Item]) -> bool:
-    return any(part.role == "copy" or part.text.lower() == "one" for part in words)
+    """Return whether words name a thing by "one", which is no number then: "a red one", "big ones"."""
+    return any(part.role == "copy" or (at and part.text.lower() == "one") for at, part in enumerate(words))
 
 
 def _may_be_purpose(item: Item) -> bool:
@@ -419,9 +464,8 @@ def _count_of(words: Sequence[Item], name: str, default: int) -> int:
 def has_colour(name: str, colour: str) -> bool:
     """Return whether a species has a colour on one of its main parts."""
     species = BY_NAME[name]
-    return colour in {
-        _SAME_COLOUR.get(look, look) for look in (species.looks[part] for part in MAIN_PARTS[species.kind])
-    }
+    looks = {species.looks[part] for part in MAIN_PARTS[species.kind]}
+    return colour in {_SAME_COLOUR.get(look, look) for look in looks} or _NEAR.get(colour) in looks
 
 
 def _settle(name: str, value: str, fields: dict[str, str]) -> str:
