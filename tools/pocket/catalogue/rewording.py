@@ -18,7 +18,7 @@ _MORE, _LESS = ("more", "extra", "additional"), ("less", "fewer")
 
 def reworded(words: Words) -> Words:
     """Return the words of a whole message in other words, where a rule applies."""
-    for rule in (_without_rest, _removed, _brought_back, _made, _added, _corrected):
+    for rule in (_without_rest, _removed, _brought_back, _swapped, _made, _added, _corrected):
         words = rule(words)
     return words
 
@@ -46,6 +46,12 @@ def _brought_back(words: Words) -> Words:
     """Return "put the owl back" as "add the owl"."""
     is_back = words[:1] in (["put"], ["bring"]) and words[-1:] == ["back"]
     return ["add", *words[1:-1]] if is_back else words
+
+
+def _swapped(words: Words) -> Words:
+    """Return "put the dog on the other side" as "swap them"."""
+    is_other = words[-3:] == ["the", "other", "side"] and words[-4:-3] in (["on"], ["to"])
+    return ["swap", "them"] if is_other else words
 
 
 def _made(words: Words) -> Words:

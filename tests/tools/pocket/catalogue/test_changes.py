@@ -115,6 +115,7 @@ def changed(before: str, text: str) -> str:
         ("two cars and a dog", "remove all but the dog", "a dog"),
         ("two cars and a dog", "keep the dog, remove the rest", "a dog"),
         ("a taxi and a tractor", "remove the taxi, add a pug instead", "a tractor and a pug"),
+        ("a dog and a mushroom", "put the dog on the other side", "a mushroom and a dog"),
         # by place, part of a name, pronoun
         ("a dog and a mushroom", "the left one bigger", "a big dog and a mushroom"),
         ("a dog right of a car", "make the left one red", "a dog right of a red car"),
