@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from pleinair.tools.pocket.catalogue.arrangement import Arrangement, find
 from pleinair.tools.pocket.catalogue.lexicon import CHANGES, Item, begins, scan
@@ -107,7 +108,9 @@ def _adjust_named(words: Words, step: str, request: Request) -> Request:
     is_of_all = not set(_OF_ALL).isdisjoint(words)
     if is_of_all and len(request.mentions) > 1:
         words = [*words, "all"]
+    words = _without_place_before(words, request)
     seeds, parts, phrases = phrases_of(words, request)
+    _check_colours(words, parts, request)
     if tuple(seeds) != request.mentions and len(seeds) > 1 and not is_of_all:
         raise NotUnderstood("change", joined(words), names_of(request))
     changed = with_fields(request, phrases.fields)
@@ -125,6 +128,29 @@ def _adjust_named(words: Words, step: str, request: Request) -> Request:
     if places:
         return _placed(parts, seeds, numbers, changed, words)
     return _if_changed(request, replace(changed, mentions=tuple(seeds)), words, step)
+
+
+def _without_place_before(words: Words, request: Request) -> Words:
+    """Return "the lake a beach" as "a beach" where the request has the lake."""
+    items = scan(joined(words))[0]
+    settings = [item for item in items if item.role == "setting"]
+    before = (request.background, request.light, request.weather)
+    if len(settings) == 2 and settings[0].word.value in before:
+        return [word for item in items if item is not settings[0] for word in item.text.split()]
+    return words
+
+
+def _check_colours(words: Words, parts: Sequence[Phrase], request: Request) -> None:
+    """Raise NotUnderstood for a coloured place ("the sky blue"), and for more colours than subjects."""
+    items = [item for item in scan(joined(words))[0] if item.role not in ("filler", "harmless")]
+    for item, after in pairwise(items):
+        is_sky = item.role == "article" and after.role == "colour" and after.text.startswith("sky ")
+        if is_sky or (item.role == "setting" and after.role == "colour"):
+            raise NotUnderstood("not shown", f"{item.text} {after.text}", names_of(request))
+    new = [item.text for item in items if item.role == "colour"]
+    new = [text for text in new if text not in {mention.colour for mention in request.mentions}]
+    if len(new) > max(1, sum(part.mention is not None for part in parts)):
+        raise NotUnderstood("colour", " and ".join(new))
 
 
 def _if_changed(before: Request, changed: Request, words: Words, step: str) -> Request:
@@ -173,6 +199,7 @@ def _existing(part: Phrase, request: Request, *, of_any: bool = False) -> int | 
         return number
     plain = replace(part.mention, colour="")
     fits = [n for n, subject in enumerate(request.mentions) if find(plain, [subject]) is not None]
+    fits = [n for n in fits if request.mentions[n].name == plain.name] or fits
     if len(fits) > 1:
         raise NotUnderstood("change", f"the {part.mention.name}", described(request))
     return next(iter(fits), None)
@@ -226,6 +253,8 @@ def adjust_some(words: Words, request: Request) -> Request | None:
         return None
     if number is None and not is_part:
         return None
+    if any(item.role == "number" for item in said):  # "one red, one blue"
+        raise NotUnderstood("change", joined(words), described(request))
     if number is None or _stands(said):
         raise NotUnderstood(
             "relations" if number is not None else "change", joined(words), described(request)

@@ -247,13 +247,15 @@ def _chain(links: Sequence[_Link]) -> tuple[int, ...]:
 def find(mention: Mention, subjects: Sequence[Mention]) -> int | None:
     """Return the number of the subject that a name or the name of its kind means.
 
-    Of several it is the latest one that has the mention's size, or without one the latest.
+    Of several it is one that has just this name, and of these the latest that has the mention's size, or the
+    latest.
     """
     fits = [
         number
         for number, subject in enumerate(subjects)
         if mention.name in (subject.name, kind_of(subject)) and mention.colour in ("", subject.colour)
     ]
+    fits = [number for number in fits if subjects[number].name == mention.name] or fits
     sized = [number for number in fits if mention.size and subjects[number].size == mention.size]
     return next(reversed(sized or fits), None)
 

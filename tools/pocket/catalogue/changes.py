@@ -17,7 +17,7 @@ from pleinair.tools.pocket.catalogue.language import complete, read
 from pleinair.tools.pocket.catalogue.lexicon import CHANGES, MARKS, Item, begins, scan, words_of
 from pleinair.tools.pocket.catalogue.operations import apply, operation_of
 from pleinair.tools.pocket.catalogue.prompts import Mention, Request
-from pleinair.tools.pocket.catalogue.references import INDEFINITE, names_of
+from pleinair.tools.pocket.catalogue.references import INDEFINITE, names_of, with_names
 from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
 from pleinair.tools.pocket.catalogue.rewording import counted, reworded
 
@@ -53,7 +53,9 @@ def change(text: str, before: Request) -> Change:
         reading = read(text)
         return Change(reading.request, True, omitted=reading.omitted, corrected=reading.corrected)
     request = before
-    for clause in filter(None, _clauses(words)):  # "the same, but at night" has an empty one
+    for clause in filter(
+        None, _clauses(with_names(words, before))
+    ):  # "the same, but at night" has an empty one
         is_after = len(request.mentions) < len(before.mentions)  # "remove the dog, add a car instead"
         request = apply([word for word in clause if word != "instead"] if is_after else clause, request)
     request = _united(request)
@@ -130,7 +132,7 @@ def _meant(text: str, before: Request) -> tuple[str, ...]:
 
 def _is_new(words: Words, before: Request) -> bool:
     """Return whether words are a prompt of their own: they name things, and no change of those before."""
-    core = counted(_without_politeness(words), before)
+    core = with_names(counted(_without_politeness(words), before), before)
     items, _ = scan(joined(core))
     roles = [item.role for item in items]
     if not core or operation_of(core) or "instead" in core or without_step(core)[1]:
@@ -149,11 +151,19 @@ def _is_new(words: Words, before: Request) -> bool:
         return False
     if None in numbers:
         return True
-    if stated == ["number", items[-1].role]:  # "two dogs"
+    if [role for role in stated if role != "article"] == ["number", items[-1].role]:  # "two dogs"
         return False
-    is_indefinite = any(item.word.value in INDEFINITE for item in items if item.role == "article")
+    is_indefinite = any(item.word.value in INDEFINITE for item in _articles(items))
     says_more = set(roles) & {"relation", "side", "colour", "size"}  # "dog on the left"
     return is_indefinite or not (core[0] == "the" or says_more)
+
+
+def _articles(items: Sequence[Item]) -> Iterator[Item]:
+    """Yield the articles of things; that of "in a forest" is none."""
+    for at, item in enumerate(items):
+        noun = next((other for other in items[at:] if other.role in ("name", "kind", "setting")), None)
+        if item.role == "article" and noun is not None and noun.role != "setting":
+            yield item
 
 
 def _has_companion(items: Sequence[Item]) -> bool:

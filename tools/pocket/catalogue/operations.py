@@ -24,7 +24,7 @@ from pleinair.tools.pocket.catalogue.adjustments import (
 from pleinair.tools.pocket.catalogue.arrangement import find, kind_of
 from pleinair.tools.pocket.catalogue.language import complete
 from pleinair.tools.pocket.catalogue.lexicon import CHANGES, MARKS, begins, scan
-from pleinair.tools.pocket.catalogue.phrases import has_colour
+from pleinair.tools.pocket.catalogue.phrases import has_colour, settle
 from pleinair.tools.pocket.catalogue.prompts import Mention, Request
 from pleinair.tools.pocket.catalogue.references import INDEFINITE, found, names_of, target, with_names
 from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
@@ -78,6 +78,8 @@ def _add(words: Words, request: Request) -> Request:
     ]
     if not new and fields.get("background") == "snow":
         fields = {"weather": "snowfall"}
+    if new and "background" in fields:  # "add a bird in the sky" does not leave the lake
+        fields["background"] = settle("background", fields["background"], {"background": request.background})
     if len(new) == 1 and len(parts) <= 2:
         number = find(new[0], request.mentions)
         if number is not None and replace(new[0], count=1) == replace(request.mentions[number], count=1):
@@ -170,7 +172,15 @@ def _put(old: Words, new: Words, request: Request, words: Words) -> Request:
     mention = next((part.mention for part in parts if part.mention), None)
     if mention is None and not phrases.fields:
         return adjust(words, request)
-    changed = with_fields(request, phrases.fields)
+    if any(part.role in ("relation", "side") for part in parts):
+        raise NotUnderstood("relations", joined(words), names_of(request))
+    replaced = phrases_of(old, request)[2].fields
+    fields = (
+        {"weather": "snowfall"}
+        if phrases.fields.get("background") == "snow" and "weather" in replaced
+        else phrases.fields
+    )
+    changed = with_fields(request, fields)
     if mention is None:
         return changed
     return with_instead(mention, _target(old, mention, request, words), changed, new)
@@ -192,7 +202,8 @@ def _instead(words: Words, request: Request) -> Request:
         new = _after_operation([*before, *after])
         _, parts, phrases = phrases_of(new, request)
         named = [part.mention for part in parts if part.mention and part.article != "the"]
-        if not named or phrases.fields:
+        stands = any(part.role in ("relation", "side") for part in parts)
+        if not named or phrases.fields or stands:
             return adjust([*before, *after], request)
         return with_instead(named[0], _target([], named[0], request, words), request, new)
     old = after[1:]

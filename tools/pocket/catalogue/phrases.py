@@ -239,7 +239,7 @@ class _Reader:
         if self._next_role() not in ("size", "colour", "name", "kind"):
             self.before = []
         for name, value in item.word.fields:
-            self.result.fields[name] = _settle(name, value, self.result.fields)
+            self.result.fields[name] = settle(name, value, self.result.fields)
 
     def _is_colour(self, item: Item, at: int) -> bool:
         """Return whether a name such as "orange" is the colour of the noun after it, or before it."""
@@ -468,8 +468,8 @@ def has_colour(name: str, colour: str) -> bool:
     return colour in {_SAME_COLOUR.get(look, look) for look in looks} or _NEAR.get(colour) in looks
 
 
-def _settle(name: str, value: str, fields: dict[str, str]) -> str:
-    """Return the value of a field that may have another one already, if the two go together."""
+def settle(name: str, value: str, fields: dict[str, str]) -> str:
+    """Return the value of a field that may have another one already; raise NotUnderstood if they clash."""
     before = fields.get(name, "")
     if before in ("", value, *_WEAK) or value in _WEAK:
         return before if before and value in _WEAK else value

@@ -41,9 +41,14 @@ def _description(mention: Mention) -> str:
 def with_names(words: Sequence[str], request: Request) -> list[str]:
     """Return words with the names of what they refer to: "the red one", "the left one", "the tang"."""
     named = list(words)
+    lengths = [len(item.text.split()) for item in scan(" ".join(words))[0]]
+    alone = [sum(lengths[:number]) for number, length in enumerate(lengths) if length == 1]
     for at in reversed(range(len(named))):
         is_copy = named[at] in _COPIES and at > 1
-        number = _copied(named[:at], request) if is_copy else _in_part(named, at, request)
+        is_part = at in alone or sum(lengths) != len(words)
+        number = (
+            _copied(named[:at], request) if is_copy else _in_part(named, at, request) if is_part else None
+        )
         if number is not None:
             begin = at - 1 if is_copy and named[at - 1] in _PLACES else at
             mention = request.mentions[number]
@@ -114,6 +119,8 @@ def found(part: Phrase, request: Request) -> int | None:
         return number
     meant = request.mentions[number]
     others = [m for m in request.mentions if m != meant and find(mention, [m]) is not None]
+    if meant.name == mention.name:
+        others = [other for other in others if other.name == mention.name]
     if any(m.size == meant.size or mention.size != meant.size for m in others):
         raise NotUnderstood("change", f"the {mention.name}", described(request))
     return number

@@ -13,14 +13,30 @@ from pleinair.tools.pocket.catalogue.prompts import Mention, Request
 _WISHES = ("should", "must", "shall", "could", "can", "may", "might", "will", "would")
 _AWAY, _OFF = ("away", "out", "off"), ("turn", "switch")
 _RESTS = (["the", "rest"], ["everything", "else"], ["the", "others"], ["all", "others"])
+_VERBS = ("remove", "delete", "drop", "add", "only")
 _MORE, _LESS = ("more", "extra", "additional"), ("less", "fewer")
 
 
 def reworded(words: Words) -> Words:
     """Return the words of a whole message in other words, where a rule applies."""
-    for rule in (_without_rest, _removed, _brought_back, _swapped, _made, _added, _corrected):
+    for rule in (_repeated, _without_rest, _removed, _brought_back, _swapped, _made, _added, _corrected):
         words = rule(words)
     return words
+
+
+def _repeated(words: Words) -> Words:
+    """Return "replace A with B and C with D" as "replace A with B and replace C with D"."""
+    if words[:1] == [] or words[0] not in CHANGES["replace"]:
+        return words
+    repeated, at = list(words[:1]), 1
+    while at < len(words):
+        after = words[at + 1 :]
+        end = next((end for end, word in enumerate(after) if word in (*MARKS, "and")), len(after))
+        repeated.append(words[at])
+        if words[at] == "and" and after[:1] != words[:1] and {"with", "to", "into"} & {*after[:end]}:
+            repeated.append(words[0])
+        at += 1
+    return repeated
 
 
 def _without_rest(words: Words) -> Words:
@@ -76,15 +92,42 @@ def _added(words: Words) -> Words:
 
 
 def _corrected(words: Words) -> Words:
-    """Return "no, a husky", "not a pug, a husky" and "I meant a husky" as "a husky instead"."""
+    """Return "no, a husky" and "I meant a husky" as "a husky instead", "no dog, a pug" as "a pug for it"."""
+    comma = words.index(",") if "," in words else 0
+    if words[:1] == ["no"] and comma > 1 and words[comma + 1 : comma + 2] in (["a"], ["an"], ["the"]):
+        return ["instead", "of", *words[1:]]
     if words[:1] == ["not"] and "," in words:
         words = ["no", *words[words.index(",") :]]
     length = begins(words, CHANGES["corrections"]) or 2 * (words[:2] == ["no", ","])
     return [*[word for word in words[length:] if word not in MARKS], "instead"] if length else words
 
 
+def _names_existing(words: Words, request: Request) -> bool:
+    """Return whether words are a number and the name of a subject: "two dogs"."""
+    items = [item for item in scan(" ".join(words))[0] if item.role != "article"]
+    names = [Mention(item.word.value) for item in items[1:] if item.role in ("name", "kind")]
+    is_counted = len(items) == 2 and items[0].role == "number" and bool(names)
+    return is_counted and find(names[0], request.mentions) is not None
+
+
+def _with_name(words: Words, name: str) -> Words:
+    """Return "remove one" as "remove one of the dogs", "add another one" as "add another dog"."""
+    items = scan(" ".join(words[1:]))[0]
+    if [item.role for item in items] == ["number"] and words[0] in CHANGES["remove"]:
+        return [*words, "of", "the", name]
+    copies = ("one", "a second one", "another one", "another", "a second", "two", "one more")
+    if " ".join(words[1:]) not in copies:
+        return words
+    number = words[1] if words[1] in ("two", "one") else "a"
+    return [words[0], number, name]
+
+
 def counted(words: Words, request: Request) -> Words:
     """Return "two more" as "add two dogs", and "one dog less" as "remove one of the dogs"."""
+    if words[:3] == ["there", "should", "be"] and _names_existing(words[3:], request):
+        return words[3:]
+    if words[1:] and words[0] in _VERBS and len(request.mentions) == 1:
+        return _with_name(words, request.mentions[0].name)
     step = next((word for word in words if word in (*_MORE, *_LESS)), "")
     items = scan(" ".join(word for word in words if word != step))[0]
     roles = [item.role for item in items if item.role not in ("filler", "article")]
