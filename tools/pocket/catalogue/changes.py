@@ -53,9 +53,8 @@ def change(text: str, before: Request) -> Change:
         reading = read(text)
         return Change(reading.request, True, omitted=reading.omitted, corrected=reading.corrected)
     request = before
-    for clause in filter(
-        None, _clauses(with_names(words, before))
-    ):  # "the same, but at night" has an empty one
+    clauses = _clauses(with_names(words, before))
+    for clause in filter(None, clauses):  # "the same, but at night" has an empty one
         is_after = len(request.mentions) < len(before.mentions)  # "remove the dog, add a car instead"
         request = apply([word for word in clause if word != "instead"] if is_after else clause, request)
     request = _united(request)
@@ -169,10 +168,8 @@ def _articles(items: Sequence[Item]) -> Iterator[Item]:
 def _has_companion(items: Sequence[Item]) -> bool:
     """Return whether items name a thing after "with" first: "at night, with a dog"."""
     first = next(at for at, item in enumerate(items) if item.role in ("name", "kind"))
-    before = [item.role for item in items[:first]]
-    return "companion" in before and {"setting", "companion"} >= {*before} - {
-        "inside", "article", "comma", "filler", "harmless", "relation", "number", "colour", "size",
-    }  # fmt: skip
+    before = {item.role for item in items[:first]}
+    return "companion" in before and before.isdisjoint(("joint", "side", "pronoun"))
 
 
 def _clauses(words: Words) -> Iterator[Words]:

@@ -41,19 +41,15 @@ def _description(mention: Mention) -> str:
 def with_names(words: Sequence[str], request: Request) -> list[str]:
     """Return words with the names of what they refer to: "the red one", "the left one", "the tang"."""
     named = list(words)
-    lengths = [len(item.text.split()) for item in scan(" ".join(words))[0]]
-    alone = [sum(lengths[:number]) for number, length in enumerate(lengths) if length == 1]
-    for at in reversed(range(len(named))):
-        is_copy = named[at] in _COPIES and at > 1
-        is_part = at in alone or sum(lengths) != len(words)
-        number = (
-            _copied(named[:at], request) if is_copy else _in_part(named, at, request) if is_part else None
-        )
+    for at in reversed(range(len(words))):
+        if words[at] in _COPIES:
+            number = _copied(words[:at], request)
+            begin = at - 1 if words[at - 1 : at] and words[at - 1] in _PLACES else at
+        else:
+            number, begin = _in_part(words, at, request), at
         if number is not None:
-            begin = at - 1 if is_copy and named[at - 1] in _PLACES else at
             mention = request.mentions[number]
-            name = _description(mention) if begin < at else mention.name
-            named[begin : at + 1] = name.split()
+            named[begin : at + 1] = (_description(mention) if begin < at else mention.name).split()
     return named
 
 
@@ -80,7 +76,7 @@ def _at_place(place: str, request: Request) -> int | None:
 
 def _in_part(words: Sequence[str], at: int, request: Request) -> int | None:
     """Return the subject of which a word is a part of the name: "bigger peacock" of a peacock butterfly."""
-    if at and words[at - 1] in INDEFINITE:
+    if (at and words[at - 1] in INDEFINITE) or not _is_alone(words, at):
         return None
     meant = {item.word.value for item in scan(words[at])[0] if item.role in NOUNS}
     if any(find(Mention(name), request.mentions) is not None for name in meant):
@@ -92,6 +88,12 @@ def _in_part(words: Sequence[str], at: int, request: Request) -> int | None:
         if name in BY_NAME and forms & {*re.findall(r"\w+", name)} and name not in " ".join(words)
     ]
     return fits[0] if len(fits) == 1 else None
+
+
+def _is_alone(words: Sequence[str], at: int) -> bool:
+    """Return whether a word is read for itself, not in a phrase such as "fire truck"."""
+    lengths = [len(item.text.split()) for item in scan(" ".join(words))[0]]
+    return any(length == 1 and sum(lengths[:number]) == at for number, length in enumerate(lengths))
 
 
 def fitting(said: Sequence[Item], request: Request) -> list[int]:

@@ -5,6 +5,8 @@ Each rule is of one turn of phrase. Words of none stay as they are.
 
 from __future__ import annotations
 
+from itertools import takewhile
+
 from pleinair.tools.pocket.catalogue.adjustments import Words
 from pleinair.tools.pocket.catalogue.arrangement import find
 from pleinair.tools.pocket.catalogue.lexicon import CHANGES, MARKS, begins, scan
@@ -26,16 +28,13 @@ def reworded(words: Words) -> Words:
 
 def _repeated(words: Words) -> Words:
     """Return "replace A with B and C with D" as "replace A with B and replace C with D"."""
-    if words[:1] == [] or words[0] not in CHANGES["replace"]:
+    if not words or words[0] not in CHANGES["replace"]:
         return words
-    repeated, at = list(words[:1]), 1
-    while at < len(words):
-        after = words[at + 1 :]
-        end = next((end for end, word in enumerate(after) if word in (*MARKS, "and")), len(after))
-        repeated.append(words[at])
-        if words[at] == "and" and after[:1] != words[:1] and {"with", "to", "into"} & {*after[:end]}:
-            repeated.append(words[0])
-        at += 1
+    repeated: Words = []
+    for at, word in enumerate(words):
+        clause = [*takewhile(lambda other: other not in (*MARKS, "and"), words[at + 1 :])]
+        states_all = clause[:1] == words[:1] or {"with", "to", "into"}.isdisjoint(clause)
+        repeated += [word] if word != "and" or states_all else [word, words[0]]
     return repeated
 
 
