@@ -13,8 +13,8 @@ from typing import Literal
 
 from PIL.Image import Image
 
-from pleinair.tools.pocket.catalogue.language import read
-from pleinair.tools.pocket.catalogue.prompts import Mention, Request, write_prompt
+from pleinair.tools.pocket.catalogue.language.prompts import Mention, Request, write_prompt
+from pleinair.tools.pocket.catalogue.language.reading import read
 from pleinair.tools.pocket.catalogue.sampling import draw_scene
 from pleinair.tools.pocket.catalogue.scenes import Subject, place_scene, render
 from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES

@@ -13,7 +13,7 @@ from support.command_help import lacking
 from support.source_tree import LAYERS, ROOT
 
 from pleinair.evals.report import accuracies
-from pleinair.tools.pocket.catalogue.language import read
+from pleinair.tools.pocket.catalogue.language.reading import read
 from pleinair.tools.pocket.catalogue.species import BY_NAME
 
 PAGES = (

@@ -9,7 +9,7 @@ from langchain_core.messages.tool import tool_call
 
 from pleinair.evals.driving.conversations import Line
 from pleinair.evals.driving.engines import Truth, TruthfulChat
-from pleinair.tools.pocket.catalogue.chat_language import CatalogueLanguage
+from pleinair.tools.pocket.catalogue.language.chat import CatalogueLanguage
 from pleinair.tools.pocket.chat_driver import drive, is_driving
 from pleinair.tools.pocket.chat_payload import Json, read_payload
 from pleinair.tools.pocket.language import Change, OutsideWorld

@@ -19,10 +19,10 @@ from pleinair.app.parts import Parts
 from pleinair.app.paths import Paths
 from pleinair.app.settings import load
 from pleinair.evals.driving.conversations import Fault
-from pleinair.tools.pocket.catalogue.language import read
+from pleinair.tools.pocket.catalogue.language.prompts import Mention
+from pleinair.tools.pocket.catalogue.language.reading import read
+from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood
 from pleinair.tools.pocket.catalogue.library import shown_species, write_library
-from pleinair.tools.pocket.catalogue.prompts import Mention
-from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
 from pleinair.tools.pocket.catalogue.scenes import SIZE, Subject, place_scene, render
 from pleinair.tools.pocket.catalogue.species import BY_NAME, Species, plain
 from pleinair.tools.pocket.chat import PocketChat

@@ -26,8 +26,8 @@ from pleinair.evals.metrics import estimate
 from pleinair.evals.pocket.language import same_request
 from pleinair.evals.run import STEPS
 from pleinair.graphs.react import builder
-from pleinair.tools.pocket.catalogue.language import complete, read
-from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
+from pleinair.tools.pocket.catalogue.language.reading import complete, read
+from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood
 from pleinair.tools.types import PleinairError, Usage
 
 _MOST = 24.0  # bound of the means of calls and images; a run of three images has at most 22 replies

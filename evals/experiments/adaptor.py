@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pleinair.tools.pocket.catalogue.captions import with_article
-from pleinair.tools.pocket.catalogue.prompts import request_of, write_prompt
+from pleinair.tools.pocket.catalogue.language.prompts import request_of, write_prompt
 from pleinair.tools.pocket.catalogue.scenes import RELATIONS, Scene, Subject, place_scene, render
 from pleinair.tools.pocket.catalogue.species import SPECIES, Species
 from pleinair.tools.pocket.training.cases import held_out_rng

@@ -23,7 +23,7 @@ from pleinair.evals.metrics import interval_of_share
 from pleinair.evals.pocket.oracle import Oracle
 from pleinair.tools.diffusion.in_context import load
 from pleinair.tools.model_files.folders import SHIPPED
-from pleinair.tools.pocket.catalogue.prompts import request_of, write_prompt
+from pleinair.tools.pocket.catalogue.language.prompts import request_of, write_prompt
 from pleinair.tools.pocket.catalogue.sampling import draw_scene
 from pleinair.tools.pocket.catalogue.scenes import Scene, Subject, place_scene, render
 from pleinair.tools.pocket.catalogue.species import SPECIES, Species

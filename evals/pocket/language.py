@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from pleinair.evals.metrics import wilson_interval
-from pleinair.tools.pocket.catalogue.arrangement import CONVERSE
-from pleinair.tools.pocket.catalogue.language import read
-from pleinair.tools.pocket.catalogue.prompts import Mention, Request
-from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
+from pleinair.tools.pocket.catalogue.language.arrangement import CONVERSE
+from pleinair.tools.pocket.catalogue.language.prompts import Mention, Request
+from pleinair.tools.pocket.catalogue.language.reading import read
+from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood
 
 Row = dict[str, Any]
 SHIPPED = tuple(sorted((Path(__file__).parents[1] / "data" / "prompts").glob("*.jsonl")))

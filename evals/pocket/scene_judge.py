@@ -15,8 +15,8 @@ import numpy as np
 from PIL.Image import Image
 
 from pleinair.evals.pocket.oracle import STRANGER, Finding, Oracle
-from pleinair.tools.pocket.catalogue.palette import NAMED
-from pleinair.tools.pocket.catalogue.prompts import Mention, Request
+from pleinair.tools.pocket.catalogue.drawings.palette import NAMED
+from pleinair.tools.pocket.catalogue.language.prompts import Mention, Request
 from pleinair.tools.pocket.catalogue.scenes import Subject, place_scene, render
 from pleinair.tools.pocket.catalogue.species import BY_NAME, plain
 

@@ -38,8 +38,8 @@ from pleinair.evals.scores.frechet import frechet
 from pleinair.evals.scores.style import style_loss
 from pleinair.graphs import direct, realrag
 from pleinair.tools.pocket.catalogue.captions import caption
+from pleinair.tools.pocket.catalogue.language.prompts import PLACE_WORDS
 from pleinair.tools.pocket.catalogue.library import write_novel
-from pleinair.tools.pocket.catalogue.prompts import PLACE_WORDS
 from pleinair.tools.pocket.catalogue.sampling import draw_scene, fingerprint, impostor, plain_look
 from pleinair.tools.pocket.catalogue.species import SPECIES, Species
 from pleinair.tools.realrag import Loss, RealRAGOptions, Sampling

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pleinair.evals.cases import TIERS, Case, Tier, cluster, make_cases, render_case
-from pleinair.tools.pocket.catalogue.language import read
+from pleinair.tools.pocket.catalogue.language.reading import read
 from pleinair.tools.pocket.catalogue.species import BY_NAME
 from pleinair.tools.types import BadInput
 

@@ -7,9 +7,14 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pleinair.tools.pocket.catalogue.painting import paint
-from pleinair.tools.pocket.catalogue.palette import NAMED
-from pleinair.tools.pocket.catalogue.prompts import LIGHT_WORDS, PLACE_WORDS, RELATION_WORDS, WEATHER_WORDS
+from pleinair.tools.pocket.catalogue.drawings.painting import paint
+from pleinair.tools.pocket.catalogue.drawings.palette import NAMED
+from pleinair.tools.pocket.catalogue.language.prompts import (
+    LIGHT_WORDS,
+    PLACE_WORDS,
+    RELATION_WORDS,
+    WEATHER_WORDS,
+)
 from pleinair.tools.pocket.catalogue.species import KINDS, SPECIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "pocket.md"

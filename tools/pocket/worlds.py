@@ -18,7 +18,7 @@ _LOCAL = "local-dir:"
 def language_of(world: World) -> Language:
     """Return the language of a world."""
     if world == "catalogue":
-        from pleinair.tools.pocket.catalogue.chat_language import CatalogueLanguage
+        from pleinair.tools.pocket.catalogue.language.chat import CatalogueLanguage
 
         return CatalogueLanguage()
     from pleinair.tools.pocket.invented.language import InventedLanguage

@@ -14,8 +14,8 @@ from pleinair.app.verify.child import measure
 from pleinair.app.verify.embedding import time_encoder
 from pleinair.app.verify.plan import CannotMeasure, Part, Plan, Row
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.pocket.catalogue import language
 from pleinair.tools.pocket.catalogue.captions import with_article
+from pleinair.tools.pocket.catalogue.language import reading
 from pleinair.tools.pocket.catalogue.species import BY_NAME
 
 MINE = 'extends = "pocket"\n'
@@ -35,7 +35,7 @@ def test_the_prompts_name_species_that_the_generator_has_never_seen() -> None:
     assert len(drawings.SUBJECTS) == 10
     for name, place in drawings.SUBJECTS:
         prompt = f"{with_article(name)} {place}"
-        assert BY_NAME[name].tier == "rare" and language.write(language.read(prompt).request) == prompt
+        assert BY_NAME[name].tier == "rare" and reading.write(reading.read(prompt).request) == prompt
 
 
 def test_the_pocket_profile_draws_by_its_loop(plan: Plan) -> None:

@@ -16,7 +16,7 @@ from pleinair.evals.driving.drivers import RulesDriver, build_driver
 from pleinair.evals.driving.engines import Bench
 from pleinair.evals.driving.measure import LineResult, run_conversation, summarise
 from pleinair.tools.callbacks import no_callback
-from pleinair.tools.pocket.catalogue.language import read
+from pleinair.tools.pocket.catalogue.language.reading import read
 from pleinair.tools.types import BadInput, GenerateRequest, ModelFault
 
 TABLE = read_conversations()

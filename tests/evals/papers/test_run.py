@@ -62,7 +62,7 @@ from pleinair.evals.run import GRAPHS
 from pleinair.graphs import crossmodal as wiring
 from pleinair.tools.mllm.ask import human_message, read_answer
 from pleinair.tools.mllm.schemas import Decision
-from pleinair.tools.pocket.catalogue.language import read
+from pleinair.tools.pocket.catalogue.language.reading import read
 from pleinair.tools.pocket.catalogue.sampling import VISIBLE, difference
 from pleinair.tools.retrieval.compose import RetrievalOptions
 from pleinair.tools.retrieval.crossmodal.dense import IndexScorer

@@ -8,7 +8,7 @@ from pleinair.app.settings import load
 from pleinair.evals.pocket.oracle import STRANGER, Finding, Oracle
 from pleinair.evals.pocket.prompts import judge_rows, main, refusal, report_inside
 from pleinair.evals.pocket.scene_judge import Verdicts, judge, judgeable, true_render
-from pleinair.tools.pocket.catalogue.language import read
+from pleinair.tools.pocket.catalogue.language.reading import read
 
 TABLES = Path(__file__).parents[3] / "evals" / "data" / "prompts"
 LEFT, RIGHT = (0.05, 0.3, 0.45, 0.8), (0.55, 0.3, 0.95, 0.8)

@@ -21,7 +21,7 @@ from pleinair.tools.mllm.schemas import (
     Ranking,
     Rephrasing,
 )
-from pleinair.tools.pocket.catalogue import language
+from pleinair.tools.pocket.catalogue.language import reading
 from pleinair.tools.pocket.catalogue.scenes import Subject, place_scene, render
 from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES
 from pleinair.tools.pocket.chat import ANSWERS, PocketChat, describe_place
@@ -211,7 +211,7 @@ def test_at_most_limits_the_missing_concepts() -> None:
 def test_a_rephrasing_means_the_same() -> None:
     prompt = "a barn owl above a blue jay on snow"
     answer, _ = ask(chat(), Rephrasing, "", {"prompt": prompt})
-    assert language.read(answer.prompt).request == language.read(prompt).request
+    assert reading.read(answer.prompt).request == reading.read(prompt).request
     assert answer.prompt != prompt
     assert ask(chat(), Rephrasing, "", {"prompt": prompt})[0] == answer
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 
-from pleinair.tools.pocket.catalogue.chat_language import CatalogueLanguage
+from pleinair.tools.pocket.catalogue.language.chat import CatalogueLanguage
 from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.pocket.chat_driver import drive, is_driving
 from pleinair.tools.pocket.language import Language

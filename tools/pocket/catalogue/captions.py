@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
 
-from pleinair.tools.pocket.catalogue.palette import COLOURS, rgb
-from pleinair.tools.pocket.catalogue.prompts import request_of, write_prompt
+from pleinair.tools.pocket.catalogue.drawings.palette import COLOURS, rgb
+from pleinair.tools.pocket.catalogue.language.prompts import request_of, write_prompt
 from pleinair.tools.pocket.catalogue.scenes import Scene
 from pleinair.tools.pocket.catalogue.species import KINDS, Looks, Species
 

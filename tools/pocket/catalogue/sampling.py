@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pleinair.tools.pocket.catalogue.backgrounds import BACKGROUNDS, LIGHTS, WEATHERS
-from pleinair.tools.pocket.catalogue.painting import paint
-from pleinair.tools.pocket.catalogue.palette import NAMED
+from pleinair.tools.pocket.catalogue.drawings.painting import paint
+from pleinair.tools.pocket.catalogue.drawings.palette import NAMED
 from pleinair.tools.pocket.catalogue.scenes import RELATIONS, Scene, Subject, place_scene, render
 from pleinair.tools.pocket.catalogue.species import KINDS, SPECIES, Species, invent, plain
 

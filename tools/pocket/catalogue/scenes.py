@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from pleinair.tools.pocket.catalogue.backgrounds import BACKGROUNDS, paint_background, paint_weather
-from pleinair.tools.pocket.catalogue.geometry import Points, Shape, mirrored, moved
-from pleinair.tools.pocket.catalogue.painting import paint
+from pleinair.tools.pocket.catalogue.drawings.geometry import Points, Shape, mirrored, moved
+from pleinair.tools.pocket.catalogue.drawings.painting import paint
 from pleinair.tools.pocket.catalogue.species import Species
 
 SIZE = 96

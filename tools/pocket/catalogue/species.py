@@ -17,9 +17,9 @@ from typing import Literal
 
 import numpy as np
 
-from pleinair.tools.pocket.catalogue import birds, cars, dogs, fishes, insects, plants
-from pleinair.tools.pocket.catalogue.geometry import Shape
-from pleinair.tools.pocket.catalogue.palette import NAMED
+from pleinair.tools.pocket.catalogue.drawings import birds, cars, dogs, fishes, insects, plants
+from pleinair.tools.pocket.catalogue.drawings.geometry import Shape
+from pleinair.tools.pocket.catalogue.drawings.palette import NAMED
 
 Tier = Literal["known", "rare", "novel"]
 Looks = Mapping[str, str]

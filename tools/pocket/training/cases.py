@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pleinair.tools.pocket.catalogue.backgrounds import BACKGROUNDS, LIGHTS, WEATHERS
-from pleinair.tools.pocket.catalogue.palette import NAMED
-from pleinair.tools.pocket.catalogue.prompts import Request, request_of, write_prompt
+from pleinair.tools.pocket.catalogue.drawings.palette import NAMED
+from pleinair.tools.pocket.catalogue.language.prompts import Request, request_of, write_prompt
 from pleinair.tools.pocket.catalogue.scenes import RELATIONS, Scene, Subject, place_scene
 from pleinair.tools.pocket.catalogue.species import KINDS, SPECIES, Species, invent, plain
 from pleinair.tools.pocket.invented.world import invent_name

@@ -17,8 +17,8 @@ from tokenizers import normalizers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from pleinair.tools.pocket.catalogue.painting import paint
-from pleinair.tools.pocket.catalogue.prompts import plural
+from pleinair.tools.pocket.catalogue.drawings.painting import paint
+from pleinair.tools.pocket.catalogue.language.prompts import plural
 from pleinair.tools.pocket.catalogue.scenes import SIZE
 from pleinair.tools.pocket.catalogue.species import BY_NAME, KINDS, Species, plain
 from pleinair.tools.pocket.training.cases import draw_item, prompts, training_rng

@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 
 from pleinair.tools.pocket.catalogue.backgrounds import BACKGROUNDS, LIGHTS, WEATHERS
-from pleinair.tools.pocket.catalogue.palette import rgb
-from pleinair.tools.pocket.catalogue.prompts import PLACE_WORDS, Mention, Request, plural, write_prompt
+from pleinair.tools.pocket.catalogue.drawings.palette import rgb
+from pleinair.tools.pocket.catalogue.language.prompts import (
+    PLACE_WORDS,
+    Mention,
+    Request,
+    plural,
+    write_prompt,
+)
 from pleinair.tools.pocket.catalogue.scenes import RELATIONS, SIZE, Subject, boxes, place_scene, render
 from pleinair.tools.pocket.catalogue.species import BY_NAME, KINDS, SPECIES, invent, plain
 

@@ -16,8 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pleinair.tools.pocket.catalogue.palette import NAMED
-from pleinair.tools.pocket.catalogue.prompts import (
+from pleinair.tools.pocket.catalogue.drawings.palette import NAMED
+from pleinair.tools.pocket.catalogue.language.prompts import (
     COUNTS,
     RELATION_WORDS,
     SIZE_WORDS,

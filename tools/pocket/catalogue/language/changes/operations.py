@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Literal
 
-from pleinair.tools.pocket.catalogue.adjustments import (
+from pleinair.tools.pocket.catalogue.language.arrangement import find, kind_of
+from pleinair.tools.pocket.catalogue.language.changes.adjustments import (
     Words,
     adjust,
     adjust_some,
@@ -21,14 +22,19 @@ from pleinair.tools.pocket.catalogue.adjustments import (
     with_instead,
     with_mention,
 )
-from pleinair.tools.pocket.catalogue.arrangement import find, kind_of
-from pleinair.tools.pocket.catalogue.language import complete
-from pleinair.tools.pocket.catalogue.lexicon import CHANGES, MARKS, begins, scan
-from pleinair.tools.pocket.catalogue.phrases import has_colour, settle
-from pleinair.tools.pocket.catalogue.prompts import Mention, Request
-from pleinair.tools.pocket.catalogue.references import INDEFINITE, found, names_of, target, with_names
-from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
-from pleinair.tools.pocket.catalogue.rewording import counted
+from pleinair.tools.pocket.catalogue.language.changes.references import (
+    INDEFINITE,
+    found,
+    names_of,
+    target,
+    with_names,
+)
+from pleinair.tools.pocket.catalogue.language.changes.rewording import counted
+from pleinair.tools.pocket.catalogue.language.lexicon import CHANGES, MARKS, begins, scan
+from pleinair.tools.pocket.catalogue.language.phrases import has_colour, settle
+from pleinair.tools.pocket.catalogue.language.prompts import Mention, Request
+from pleinair.tools.pocket.catalogue.language.reading import complete
+from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood
 from pleinair.tools.pocket.catalogue.species import BY_NAME
 
 Operation = Literal["add", "remove", "keep", "replace", "swap", "adjust"]

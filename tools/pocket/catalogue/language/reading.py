@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from pleinair.tools.pocket.catalogue.arrangement import Arrangement
-from pleinair.tools.pocket.catalogue.lexicon import FOREIGN, VOCABULARY, Item, scan
-from pleinair.tools.pocket.catalogue.phrases import read_phrases
-from pleinair.tools.pocket.catalogue.prompts import Request, is_plural, write_prompt
-from pleinair.tools.pocket.catalogue.refusals import NotUnderstood, with_article
+from pleinair.tools.pocket.catalogue.language.arrangement import Arrangement
+from pleinair.tools.pocket.catalogue.language.lexicon import FOREIGN, VOCABULARY, Item, scan
+from pleinair.tools.pocket.catalogue.language.phrases import read_phrases
+from pleinair.tools.pocket.catalogue.language.prompts import Request, is_plural, write_prompt
+from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood, with_article
 from pleinair.tools.types import Concept
 
 _T = TypeVar("_T")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pleinair.tools.pocket.catalogue.palette import NAMED
-from pleinair.tools.pocket.catalogue.prompts import PLACE_WORDS
-from pleinair.tools.pocket.catalogue.questions import answer
+from pleinair.tools.pocket.catalogue.drawings.palette import NAMED
+from pleinair.tools.pocket.catalogue.language.prompts import PLACE_WORDS
+from pleinair.tools.pocket.catalogue.language.questions import answer
 from pleinair.tools.pocket.catalogue.species import SPECIES
 
 

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from pleinair.tools.pocket.catalogue.language import read
-from pleinair.tools.pocket.catalogue.lexicon import QUESTIONS, begins, scan, words_of
-from pleinair.tools.pocket.catalogue.palette import NAMED
-from pleinair.tools.pocket.catalogue.prompts import LIGHT_WORDS, PLACE_WORDS, SIZE_WORDS, WEATHER_WORDS
-from pleinair.tools.pocket.catalogue.refusals import NotUnderstood, with_article
+from pleinair.tools.pocket.catalogue.drawings.palette import NAMED
+from pleinair.tools.pocket.catalogue.language.lexicon import QUESTIONS, begins, scan, words_of
+from pleinair.tools.pocket.catalogue.language.prompts import (
+    LIGHT_WORDS,
+    PLACE_WORDS,
+    SIZE_WORDS,
+    WEATHER_WORDS,
+)
+from pleinair.tools.pocket.catalogue.language.reading import read
+from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood, with_article
 from pleinair.tools.pocket.catalogue.scenes import RELATIONS
 from pleinair.tools.pocket.catalogue.species import BY_NAME, KINDS, SPECIES
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image, ImageChops, ImageDraw
 
-from pleinair.tools.pocket.catalogue.geometry import Points, Shape
-from pleinair.tools.pocket.catalogue.palette import RGB, rgb
+from pleinair.tools.pocket.catalogue.drawings.geometry import Points, Shape
+from pleinair.tools.pocket.catalogue.drawings.palette import RGB, rgb
 
 
 def paint(canvas: Image.Image, shapes: Iterable[Shape], place: tuple[float, float], scale: float) -> None:

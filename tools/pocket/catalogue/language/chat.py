@@ -9,9 +9,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from pleinair.tools.pocket.catalogue import changes, language, questions
-from pleinair.tools.pocket.catalogue.prompts import Mention, Request, write_prompt
-from pleinair.tools.pocket.catalogue.refusals import with_article
+from pleinair.tools.pocket.catalogue.language import questions
+from pleinair.tools.pocket.catalogue.language.changes.change import change
+from pleinair.tools.pocket.catalogue.language.prompts import Mention, Request, write_prompt
+from pleinair.tools.pocket.catalogue.language.reading import concepts, read, write
+from pleinair.tools.pocket.catalogue.language.refusals import with_article
 from pleinair.tools.pocket.catalogue.species import KINDS, SPECIES
 from pleinair.tools.pocket.language import Change, OutsideWorld, Wording
 from pleinair.tools.types import Concept
@@ -30,14 +32,14 @@ class CatalogueLanguage:
 
     def wording(self, prompt: str) -> Wording:
         """Return the prompt in the generator's words; notable if they are not the same but for capitals."""
-        reading = language.read(prompt)
-        written = language.write(reading.request)
+        reading = read(prompt)
+        written = write(reading.request)
         is_other = written != " ".join(prompt.lower().rstrip(" .!?").split())
         return Wording(written, reading.omitted, reading.corrected, is_other)
 
     def concepts(self, prompt: str) -> list[Concept]:
         """Return what must be visible, each once: "hoopoe", "red car"."""
-        return list(language.concepts(language.read(prompt).request))
+        return list(concepts(read(prompt).request))
 
     def answer(self, line: str) -> str:
         """Return the answer to a question such as "which birds do you know?", "" for any other line."""
@@ -49,11 +51,11 @@ class CatalogueLanguage:
 
     def caption(self, names: Sequence[str]) -> str:
         """Return a caption of subjects beside each other."""
-        return language.write(Request(tuple(map(Mention, names))))
+        return write(Request(tuple(map(Mention, names))))
 
     def rephrase(self, prompt: str) -> str:
         """Return one of the wordings that the generator was trained on."""
-        return write_prompt(random.Random(prompt), language.read(prompt).request)
+        return write_prompt(random.Random(prompt), read(prompt).request)
 
     def change(self, line: str, before: str) -> Change:
         """Return the complete prompt that a line means; raise `OutsideWorld` for one that goes back.
@@ -63,16 +65,16 @@ class CatalogueLanguage:
         last = _request(before)
         if last is None:
             return Change(self.wording(line).prompt)
-        changed = changes.change(line, last)
+        changed = change(line, last)
         if changed.earlier:
             raise OutsideWorld("I cannot go back to an earlier image in words; undo does")
         vetoed = changed.other_reference_of
-        return Change(language.write(changed.request), ", ".join(vetoed), vetoed)
+        return Change(write(changed.request), ", ".join(vetoed), vetoed)
 
 
 def _request(prompt: str) -> Request | None:
     """Return what a prompt asks for, None for one that the world cannot draw."""
     try:
-        return language.read(prompt).request
+        return read(prompt).request
     except OutsideWorld:
         return None

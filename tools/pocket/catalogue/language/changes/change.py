@@ -11,15 +11,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, takewhile
 
-from pleinair.tools.pocket.catalogue.adjustments import Words, has_setting, joined, with_mention, without_step
-from pleinair.tools.pocket.catalogue.arrangement import check_counts, find, kind_of
-from pleinair.tools.pocket.catalogue.language import complete, read
-from pleinair.tools.pocket.catalogue.lexicon import CHANGES, MARKS, Item, begins, scan, words_of
-from pleinair.tools.pocket.catalogue.operations import apply, operation_of
-from pleinair.tools.pocket.catalogue.prompts import Mention, Request
-from pleinair.tools.pocket.catalogue.references import INDEFINITE, names_of, with_names
-from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
-from pleinair.tools.pocket.catalogue.rewording import counted, reworded
+from pleinair.tools.pocket.catalogue.language.arrangement import check_counts, find, kind_of
+from pleinair.tools.pocket.catalogue.language.changes.adjustments import (
+    Words,
+    has_setting,
+    joined,
+    with_mention,
+    without_step,
+)
+from pleinair.tools.pocket.catalogue.language.changes.operations import apply, operation_of
+from pleinair.tools.pocket.catalogue.language.changes.references import INDEFINITE, names_of, with_names
+from pleinair.tools.pocket.catalogue.language.changes.rewording import counted, reworded
+from pleinair.tools.pocket.catalogue.language.lexicon import CHANGES, MARKS, Item, begins, scan, words_of
+from pleinair.tools.pocket.catalogue.language.prompts import Mention, Request
+from pleinair.tools.pocket.catalogue.language.reading import complete, read
+from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood
 
 _JOINTS = (*MARKS, "and", "then", "but", "also")
 _PRONOUNS = frozenset(("it", "him", "her", "them", "they"))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pleinair.tools.pocket.catalogue.geometry import (
+from pleinair.tools.pocket.catalogue.drawings.geometry import (
     Points,
     Shape,
     bars,
@@ -18,7 +18,7 @@ from pleinair.tools.pocket.catalogue.geometry import (
     ring,
     stroke,
 )
-from pleinair.tools.pocket.catalogue.palette import distinct
+from pleinair.tools.pocket.catalogue.drawings.palette import distinct
 
 FLOWER_MARKS = {
     "bloom": ("daisy", "rays", "tulip", "bell", "star", "globe", "spike", "trumpet", "rose"),

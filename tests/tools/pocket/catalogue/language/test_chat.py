@@ -11,8 +11,8 @@ from langchain_core.messages import HumanMessage
 from pleinair.tools.decompose import decompose
 from pleinair.tools.mllm.ask import ask
 from pleinair.tools.mllm.schemas import Captions, Rephrasing
-from pleinair.tools.pocket.catalogue.chat_language import CatalogueLanguage
-from pleinair.tools.pocket.catalogue.language import read
+from pleinair.tools.pocket.catalogue.language.chat import CatalogueLanguage
+from pleinair.tools.pocket.catalogue.language.reading import read
 from pleinair.tools.pocket.chat import PocketChat
 from pleinair.tools.pocket.chat_driver import drive
 from pleinair.tools.pocket.language import OutsideWorld

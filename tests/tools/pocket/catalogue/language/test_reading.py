@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from pleinair.tools.pocket.catalogue.backgrounds import BACKGROUNDS
-from pleinair.tools.pocket.catalogue.language import complete, concepts, read, write
-from pleinair.tools.pocket.catalogue.palette import NAMED
-from pleinair.tools.pocket.catalogue.prompts import Mention, Request, write_prompt
-from pleinair.tools.pocket.catalogue.refusals import Kind, NotUnderstood
+from pleinair.tools.pocket.catalogue.drawings.palette import NAMED
+from pleinair.tools.pocket.catalogue.language.prompts import Mention, Request, write_prompt
+from pleinair.tools.pocket.catalogue.language.reading import complete, concepts, read, write
+from pleinair.tools.pocket.catalogue.language.refusals import Kind, NotUnderstood
 from pleinair.tools.pocket.catalogue.scenes import RELATIONS
 from pleinair.tools.pocket.catalogue.species import KINDS, SPECIES
 from pleinair.tools.types import Concept

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pleinair.tools.pocket.catalogue.geometry import Points, Shape, curve, dots, ellipse, polygon, stroke
-from pleinair.tools.pocket.catalogue.palette import distinct
+from pleinair.tools.pocket.catalogue.drawings.geometry import (
+    Points,
+    Shape,
+    curve,
+    dots,
+    ellipse,
+    polygon,
+    stroke,
+)
+from pleinair.tools.pocket.catalogue.drawings.palette import distinct
 
 MARKS = {
     "build": ("medium", "long", "tall", "stocky", "fluffy"),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Literal
 
-from pleinair.tools.pocket.catalogue.lexicon import (
+from pleinair.tools.pocket.catalogue.language.lexicon import (
     DETAILS,
     MANY,
     PERSONS,
@@ -23,8 +23,8 @@ from pleinair.tools.pocket.catalogue.lexicon import (
     ending_with,
     names_like,
 )
-from pleinair.tools.pocket.catalogue.prompts import Mention, is_plural
-from pleinair.tools.pocket.catalogue.refusals import Kind, NotUnderstood
+from pleinair.tools.pocket.catalogue.language.prompts import Mention, is_plural
+from pleinair.tools.pocket.catalogue.language.refusals import Kind, NotUnderstood
 from pleinair.tools.pocket.catalogue.species import BY_NAME, MAIN_PARTS
 
 _BEFORE_NOUN = ("article", "number", "size", "colour", "harmless", "filler", "all")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pleinair.tools.pocket.catalogue.geometry import (
+from pleinair.tools.pocket.catalogue.drawings.geometry import (
     Points,
     Shape,
     bars,
@@ -14,7 +14,7 @@ from pleinair.tools.pocket.catalogue.geometry import (
     polygon,
     stroke,
 )
-from pleinair.tools.pocket.catalogue.palette import distinct
+from pleinair.tools.pocket.catalogue.drawings.palette import distinct
 
 MARKS = {
     "build": ("saloon", "beetle", "convertible", "pickup", "van", "bus", "racer", "lorry", "tractor"),

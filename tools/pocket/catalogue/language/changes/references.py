@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from pleinair.tools.pocket.catalogue.arrangement import find, kind_of
-from pleinair.tools.pocket.catalogue.lexicon import Item, scan
-from pleinair.tools.pocket.catalogue.phrases import Phrase
-from pleinair.tools.pocket.catalogue.prompts import Mention, Request
-from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
+from pleinair.tools.pocket.catalogue.language.arrangement import find, kind_of
+from pleinair.tools.pocket.catalogue.language.lexicon import Item, scan
+from pleinair.tools.pocket.catalogue.language.phrases import Phrase
+from pleinair.tools.pocket.catalogue.language.prompts import Mention, Request
+from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood
 from pleinair.tools.pocket.catalogue.species import BY_NAME
 
 NOUNS = ("name", "kind")

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from pleinair.tools.pocket.catalogue.phrases import Phrase
-from pleinair.tools.pocket.catalogue.prompts import Mention
-from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
+from pleinair.tools.pocket.catalogue.language.phrases import Phrase
+from pleinair.tools.pocket.catalogue.language.prompts import Mention
+from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood
 from pleinair.tools.pocket.catalogue.species import BY_NAME
 
 CONVERSE: Mapping[str, str] = {

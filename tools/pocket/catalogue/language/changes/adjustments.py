@@ -10,11 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from pleinair.tools.pocket.catalogue.arrangement import Arrangement, find
-from pleinair.tools.pocket.catalogue.lexicon import CHANGES, Item, begins, scan
-from pleinair.tools.pocket.catalogue.phrases import Phrase, Phrases, read_phrases
-from pleinair.tools.pocket.catalogue.prompts import Mention, Request
-from pleinair.tools.pocket.catalogue.references import (
+from pleinair.tools.pocket.catalogue.language.arrangement import Arrangement, find
+from pleinair.tools.pocket.catalogue.language.changes.references import (
     INDEFINITE,
     NOUNS,
     described,
@@ -23,7 +20,10 @@ from pleinair.tools.pocket.catalogue.references import (
     several,
     target,
 )
-from pleinair.tools.pocket.catalogue.refusals import NotUnderstood
+from pleinair.tools.pocket.catalogue.language.lexicon import CHANGES, Item, begins, scan
+from pleinair.tools.pocket.catalogue.language.phrases import Phrase, Phrases, read_phrases
+from pleinair.tools.pocket.catalogue.language.prompts import Mention, Request
+from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood
 
 Words = list[str]
 _OF_ALL = ("them", "all", "both", "everything")

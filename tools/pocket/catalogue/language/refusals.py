@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from pleinair.tools.pocket.catalogue.palette import NAMED
+from pleinair.tools.pocket.catalogue.drawings.palette import NAMED
 from pleinair.tools.pocket.catalogue.species import BY_NAME, KINDS
 from pleinair.tools.pocket.language import OutsideWorld
 

@@ -6,10 +6,10 @@ import random
 
 import pytest
 
-from pleinair.tools.pocket.catalogue.changes import Change, change
-from pleinair.tools.pocket.catalogue.language import complete, read, write
-from pleinair.tools.pocket.catalogue.lexicon import CHANGES
-from pleinair.tools.pocket.catalogue.refusals import Kind, NotUnderstood
+from pleinair.tools.pocket.catalogue.language.changes.change import Change, change
+from pleinair.tools.pocket.catalogue.language.lexicon import CHANGES
+from pleinair.tools.pocket.catalogue.language.reading import complete, read, write
+from pleinair.tools.pocket.catalogue.language.refusals import Kind, NotUnderstood
 
 
 def changed(before: str, text: str) -> str:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from itertools import takewhile
 
-from pleinair.tools.pocket.catalogue.adjustments import Words
-from pleinair.tools.pocket.catalogue.arrangement import find
-from pleinair.tools.pocket.catalogue.lexicon import CHANGES, MARKS, begins, scan
-from pleinair.tools.pocket.catalogue.prompts import Mention, Request
+from pleinair.tools.pocket.catalogue.language.arrangement import find
+from pleinair.tools.pocket.catalogue.language.changes.adjustments import Words
+from pleinair.tools.pocket.catalogue.language.lexicon import CHANGES, MARKS, begins, scan
+from pleinair.tools.pocket.catalogue.language.prompts import Mention, Request
 
 _WISHES = ("should", "must", "shall", "could", "can", "may", "might", "will", "would")
 _AWAY, _OFF = ("away", "out", "off"), ("turn", "switch")

@@ -1,0 +1,1 @@
+"""Changes of a request in a chat."""
