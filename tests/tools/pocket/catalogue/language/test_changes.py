@@ -274,6 +274,7 @@ def test_a_prompt_that_names_things_is_a_new_request(text: str, is_new: bool) ->
         ("another one, please", {"again": True}),
         ("I don't like it", {"again": True}),
         ("a different bird", {"other_reference_of": ("hoopoe",)}),
+        ("Not that hoopoe again, please.", {"other_reference_of": ("hoopoe",)}),
         ("not that hoopoe", {"other_reference_of": ("hoopoe",)}),
         ("not that bird", {"other_reference_of": ("hoopoe",)}),
         ("not that one", {"other_reference_of": ("hoopoe", "dog")}),

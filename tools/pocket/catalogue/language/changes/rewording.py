@@ -16,6 +16,7 @@ _WISHES = ("should", "must", "shall", "could", "can", "may", "might", "will", "w
 _AWAY, _OFF = ("away", "out", "off"), ("turn", "switch")
 _RESTS = (["the", "rest"], ["everything", "else"], ["the", "others"], ["all", "others"])
 _VERBS = ("remove", "delete", "drop", "add", "only")
+_STATED = frozenset(("name", "kind", "colour", "size", "setting"))
 _MORE, _LESS = ("more", "extra", "additional"), ("less", "fewer")
 
 
@@ -95,10 +96,14 @@ def _corrected(words: Words) -> Words:
     comma = words.index(",") if "," in words else 0
     if words[:1] == ["no"] and comma > 1 and words[comma + 1 : comma + 2] in (["a"], ["an"], ["the"]):
         return ["instead", "of", *words[1:]]
-    if words[:1] == ["not"] and "," in words:
-        words = ["no", *words[words.index(",") :]]
+    if words[:1] == ["not"] and comma and not _STATED.isdisjoint(_roles(words[comma:])):
+        words = ["no", *words[comma:]]
     length = begins(words, CHANGES["corrections"]) or 2 * (words[:2] == ["no", ","])
     return [*[word for word in words[length:] if word not in MARKS], "instead"] if length else words
+
+
+def _roles(words: Words) -> set[str]:
+    return {item.role for item in scan(" ".join(words))[0]}
 
 
 def _names_existing(words: Words, request: Request) -> bool:
