@@ -8,6 +8,7 @@ import json
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +35,18 @@ from pleinair.tools.pocket.training.images import (
 FIRST_INDEX = 1_700_000_000
 BATCH, RATE, POOL = 64, 3e-3, 8000
 DILATIONS = (1, 2, 4, 1)  # of the blocks: their sight must reach across a subject
-MINUTES = 60.0
+COUNTS = (1, 1, 2)  # weights of one, two and three subjects
+DARK = 0.15  # share of nights beside the world's own
+LIT = ("table", "underwater")  # places without a light
+MINUTES = 180.0
 
 
 def _make(index: int) -> Sample:
-    """Render a sample of any species, a fifth of the subjects being strangers."""
+    """Render a sample of any species, a fifth of the subjects being strangers; every fifth is at night."""
     rng = training_rng(FIRST_INDEX + index)
-    return make_sample(draw_scene(rng, choose_species(rng, SPECIES, strangers=0.2)))
+    scene = draw_scene(rng, choose_species(rng, SPECIES, strangers=0.2, counts=COUNTS))
+    is_dark = rng.random() < DARK and scene.background not in LIT
+    return make_sample(replace(scene, light="night") if is_dark else scene)
 
 
 def _targets(batch: Sequence[Sample], names: Sequence[str]) -> Tensor:

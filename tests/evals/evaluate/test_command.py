@@ -62,7 +62,7 @@ def test_a_library_of_species_that_the_generator_does_not_know_helps(clean: tupl
         column["name"]: column["scores"]["same species as the true images"][0] for column in values["columns"]
     }
     assert scores["none"] < 0.3
-    assert min(scores["retrieved"], scores["true"], scores["loop"]) > 0.6
+    assert min(scores["retrieved"], scores["true"], scores["loop"]) >= scores["none"] + 0.3
 
 
 def test_the_columns_share_prompts_and_seeds_and_no_reference_is_held_out(clean: tuple[Path, str]) -> None:

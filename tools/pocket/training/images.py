@@ -35,9 +35,11 @@ class Sample:
     scene: Scene
 
 
-def choose_species(rng: Rng, pool: Sequence[Species], *, strangers: float) -> list[Species]:
-    """Choose one to three different species; each is replaced by a stranger with that probability."""
-    chosen = rng.sample(list(pool), rng.choices((1, 2, 3), (5, 4, 2))[0])
+def choose_species(
+    rng: Rng, pool: Sequence[Species], *, strangers: float, counts: Sequence[int] = (5, 4, 2)
+) -> list[Species]:
+    """Choose one to three different species with these weights; each may be replaced by a stranger."""
+    chosen = rng.sample(list(pool), rng.choices((1, 2, 3), counts)[0])
     return [stranger(rng, s) if rng.random() < strangers else s for s in chosen]
 
 

@@ -40,6 +40,11 @@ def test_no_novel_species_is_drawn() -> None:
     assert {s.tier for s in drawn if s.name} == {"known", "rare"}
 
 
+def test_numbers_of_species_are_drawn_by_their_weights() -> None:
+    rng = random.Random(5)
+    assert {len(choose_species(rng, TAUGHT, strangers=0, counts=(0, 0, 1))) for _ in range(20)} == {3}
+
+
 def test_a_scene_has_its_species_in_order() -> None:
     rng = random.Random(3)
     for _ in range(50):
