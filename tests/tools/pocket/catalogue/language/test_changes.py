@@ -121,6 +121,8 @@ def changed(before: str, text: str) -> str:
         ("a dog right of a car", "make the left one red", "a dog right of a red car"),
         ("a peacock butterfly in a garden", "bigger peacock", "a big peacock butterfly in a garden"),
         ("a blue tit in a garden", "put him on a sunflower", "a blue tit on a sunflower in a garden"),
+        ("a robin and a red car", "put the robin on it", "a robin on a red car"),
+        ("a robin and a red car", "the car behind it", "a red car behind a robin"),
         ("a sunflower", "a butterfly above it", "a butterfly above a sunflower"),
         # names that are colours
         ("a canary and a red car", "canary left of the car", "a canary left of a red car"),

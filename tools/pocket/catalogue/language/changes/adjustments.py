@@ -229,6 +229,9 @@ def _placed(
         replace(part, article="the") if part.mention and find(part.mention, seeds) is not None else part
         for part in parts
     ]
+    if len(targets) == 1 and len(seeds) == 2:  # "put the robin on it"
+        other = Phrase("subject", mention=seeds[1 - targets[0]], article="the")
+        placed = [other if part.role == "pronoun" else part for part in placed]
     if parts[0].role == "relation" and targets and len(seeds) == 2:
         placed.insert(0, Phrase("subject", mention=seeds[1 - targets[0]], article="the"))
     elif parts[0].role in ("relation", "side") and not targets:
