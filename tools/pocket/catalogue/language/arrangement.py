@@ -88,9 +88,10 @@ class Arrangement:
         assert mention is not None
         mentioned = find(mention, self.subjects) if part.article == "the" else None
         if mentioned is None and part.article == "the" and mention.colour:  # "a car, the car is red"
-            mentioned = find(replace(mention, colour=""), [s for s in self.subjects if not s.colour])
+            plain = replace(mention, colour="")
+            fits = [n for n, s in enumerate(self.subjects) if not s.colour and find(plain, [s]) is not None]
+            mentioned = next(reversed(fits), None)
             if mentioned is not None:
-                mentioned = self.subjects.index([s for s in self.subjects if not s.colour][mentioned])
                 self.subjects[mentioned] = replace(self.subjects[mentioned], colour=mention.colour)
         if mentioned is not None:
             self.last = mentioned

@@ -159,6 +159,7 @@ def changed(before: str, text: str) -> str:
         ("a dog in a meadow", "no meadow, a garden", "a dog in a garden"),
         ("a dog on a beach in rain", "replace the rain with snow", "a dog on a beach in falling snow"),
         ("a dog by a lake", "add a bird in the sky", "a dog and a bird by a lake"),
+        ("a dog by a lake", "add a bird in the snow", "a dog and a bird by a lake in falling snow"),
         ("a dog in fog", "clear the fog", "a dog"),
         # relations
         ("a blue bird on a red car", "put the bird next to it instead", "a blue bird and a red car"),
@@ -197,6 +198,8 @@ def test_changes(before: str, text: str, after: str) -> None:
         ("a butterfly on a rose", "the flower blue", "colour"),
         ("a butterfly on a rose", "make the flower blue", "colour"),
         ("two dogs", "put one on a car", "relations"),
+        ("a dog", "a bigger flower", "change"),
+        ("a butterfly on a rose", "the flower blue instead", "colour"),
         ("a dog", "two dogs, one big and one small", "change"),
         ("two red birds and a blue bird", "make two of them blue", "change"),
         ("two cars", "make one car red and the other blue", "change"),

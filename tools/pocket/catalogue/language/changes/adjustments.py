@@ -54,8 +54,7 @@ def with_mention(request: Request, number: int, mention: Mention) -> Request:
 def with_instead(mention: Mention, number: int, request: Request, words: Words) -> Request:
     """Replace a subject; its count and its size stay if the words do not state others."""
     before = request.mentions[number]
-    stated = any(item.role == "number" for item in scan(joined(words))[0])
-    count = mention.count if stated or mention.count > 1 else before.count
+    count = mention.count if has_number(words) or mention.count > 1 else before.count
     return with_mention(request, number, replace(mention, count=count, size=mention.size or before.size))
 
 
@@ -74,6 +73,11 @@ def arranged(
     if unplaced:
         raise NotUnderstood("relations", joined(words), names_of(request))
     return replace(request, mentions=mentions, relations=relations)
+
+
+def has_number(words: Words) -> bool:
+    """Return whether words state a number."""
+    return any(item.role == "number" for item in scan(joined(words))[0])
 
 
 def has_setting(words: Words) -> bool:
@@ -117,10 +121,11 @@ def _adjust_named(words: Words, step: str, request: Request) -> Request:
     named = [part for part in parts if part.mention]
     targets = [_existing(part, request, of_any=bool(step)) for part in named]
     numbers = [number for number in targets if number is not None]
-    if len({*numbers}) < len(numbers):  # "two dogs, one big and one small"
-        raise NotUnderstood("change", joined(words), names_of(request))
     places = any(part.role in ("relation", "side") for part in parts)
-    if None in targets and not places and not step:
+    is_unknown = None in targets and not places
+    if len({*numbers}) < len(numbers) or (step and is_unknown):  # "two dogs, one big and one small"
+        raise NotUnderstood("change", joined(words), names_of(request))
+    if is_unknown:
         return _exchanged(named, targets, changed, words)
     seeds = _stated(named, targets, seeds, words)
     if step:
@@ -163,7 +168,7 @@ def _stated(
     named: Sequence[Phrase], targets: Sequence[int | None], seeds: Sequence[Mention], words: Words
 ) -> list[Mention]:
     """Return subjects with the colours, sizes and counts that are stated of them."""
-    has_number = any(item.role == "number" for item in scan(joined(words))[0])
+    is_counted = has_number(words)
     changed = list(seeds)
     for part, number in zip(named, targets, strict=True):
         if part.mention and number is not None:
@@ -172,7 +177,7 @@ def _stated(
                 before,
                 size=part.mention.size or before.size,
                 colour=part.mention.colour or before.colour,
-                count=part.mention.count if has_number else before.count,
+                count=part.mention.count if is_counted else before.count,
             )
     return changed
 

@@ -16,6 +16,7 @@ from pleinair.tools.pocket.catalogue.language.changes.adjustments import (
     adjust,
     adjust_some,
     arranged,
+    has_number,
     joined,
     phrases_of,
     with_fields,
@@ -58,7 +59,7 @@ def apply(words: Words, request: Request) -> Request:
     """
     words = with_names(counted(words, request), request)
     if "instead" in words:
-        return _instead(words, request)
+        return _with_own_colours(_instead(words, request))
     operation, length = operation_of(words) or ("adjust", 0)
     rest = words[length:] if operation in ("add", "remove", "keep") else words
     return _with_own_colours(_FUNCTIONS[operation](rest, request))
@@ -85,7 +86,9 @@ def _add(words: Words, request: Request) -> Request:
     if not new and fields.get("background") == "snow":
         fields = {"weather": "snowfall"}
     if new and "background" in fields:  # "add a bird in the sky" does not leave the lake
-        fields["background"] = settle("background", fields["background"], {"background": request.background})
+        before = {"background": request.background}
+        place = settle("background", fields["background"], before)  # may let snow fall there
+        fields = before | fields | {"background": place}
     if len(new) == 1 and len(parts) <= 2:
         number = find(new[0], request.mentions)
         if number is not None and replace(new[0], count=1) == replace(request.mentions[number], count=1):
@@ -112,10 +115,8 @@ def _remove(words: Words, request: Request) -> Request:
             number = found(part, request)
             if number is None:
                 raise NotUnderstood("change", part.mention.name, names_of(request))
-            has_number = part.article in INDEFINITE or any(
-                item.role == "number" for item in scan(joined(words))[0]
-            )
-            left = request.mentions[number].count - part.mention.count if has_number else 0
+            is_counted = part.article in INDEFINITE or has_number(words)
+            left = request.mentions[number].count - part.mention.count if is_counted else 0
             request = _count(request, number, left) if left > 0 else _without(request, number)
     if not phrases.fields and not any(part.mention for part in parts):
         raise NotUnderstood("change", joined(words), names_of(request))
@@ -147,7 +148,7 @@ def _keep(words: Words, request: Request) -> Request:
     numbers = {found(part, request) for part in named}
     if not numbers or None in numbers:
         raise NotUnderstood("change", joined(words), names_of(request))
-    if any(item.role == "number" for item in scan(joined(words))[0]):
+    if has_number(words):
         for part in named:
             number = found(part, request)
             if part.mention and number is not None and part.mention.count < request.mentions[number].count:
