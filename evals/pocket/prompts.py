@@ -24,7 +24,7 @@ from pleinair.app.runs.prompts import request_from
 from pleinair.app.settings import Settings, assignments, load
 from pleinair.evals.cases import Case
 from pleinair.evals.metrics import wilson_interval
-from pleinair.evals.pocket.language import SHIPPED, Row, meant
+from pleinair.evals.pocket.language import PROMPTS, Row, meant
 from pleinair.evals.pocket.oracle import Oracle
 from pleinair.evals.pocket.scene_judge import Verdicts, judge, judgeable, true_render
 from pleinair.evals.pocket.sheet import library_settings
@@ -112,7 +112,7 @@ def _print_share(label: str, hits: Sequence[bool]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw and judge some files, all shipped ones by default."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("files", nargs="*", type=Path, default=SHIPPED)
+    parser.add_argument("files", nargs="*", type=Path, default=PROMPTS)
     parser.add_argument("--first", type=int, default=None, help="number of prompts of each file (all)")
     parser.add_argument("--renders", action="store_true", help="judge true renders: the judge's own errors")
     parser.add_argument("--show", action="store_true", help="print the prompts that were not drawn as meant")

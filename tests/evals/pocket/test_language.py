@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pleinair.evals.pocket.language import SHIPPED, judge, main
+from pleinair.evals.pocket.language import PROMPTS, judge, main
+from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood
 
 ROBIN = {"name": "robin", "count": 1, "size": "", "colour": ""}
 TAXI = ROBIN | {"name": "taxi"}
@@ -44,6 +45,27 @@ def test_what_cannot_be_drawn_must_be_refused_and_counts_its_nearest_name() -> N
     assert not judge({"prompt": "a robin", "cause": "robin", "nearest": []}).is_right
 
 
+@pytest.mark.parametrize(
+    ("change", "meant", "is_right"),
+    [
+        ("make it night", "a robin on a taxi at night", True),
+        ("make it night", "a robin on a taxi", False),
+        ("make it a wombat", None, True),
+        ("make it night", None, False),
+        ("make it a wombat", "a robin on a taxi", False),
+    ],
+)
+def test_a_change_is_right_if_the_request_after_it_is_the_meant_one(
+    change: str, meant: str | None, is_right: bool
+) -> None:
+    assert judge({"prompt": "a robin on a taxi", "change": change, "meant": meant}).is_right is is_right
+
+
+def test_a_change_of_a_prompt_that_cannot_be_read_is_no_refused_change() -> None:
+    with pytest.raises(NotUnderstood, match="wombat"):
+        judge({"prompt": "a wombat", "change": "bigger", "meant": None})
+
+
 def test_the_report_has_shares_and_the_failures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "rows.jsonl"
     rows = [ROW | {"prompt": "a robin on a taxi"}, ROW | {"prompt": "a taxi on a robin"}]
@@ -54,8 +76,8 @@ def test_the_report_has_shares_and_the_failures(tmp_path: Path, capsys: pytest.C
     assert lines[1].strip() == "a taxi on a robin"
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PROMPTS, ids=lambda path: path.stem)
 def test_the_tables_are_read_as_meant(path: Path) -> None:
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    failures = [outcome.prompt for outcome in map(judge, rows) if not outcome.is_right]
+    failures = [outcome.text for outcome in map(judge, rows) if not outcome.is_right]
     assert len(failures) <= 0.02 * len(rows), failures

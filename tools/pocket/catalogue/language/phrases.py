@@ -12,37 +12,35 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import Literal
 
+from pleinair.tools.pocket.catalogue.language.descriptions import (
+    contradicts,
+    count_of,
+    described,
+    has_colour,
+    has_copy,
+    is_another,
+    is_unfinished,
+    superfluous,
+)
 from pleinair.tools.pocket.catalogue.language.lexicon import (
-    DETAILS,
-    MANY,
     PERSONS,
-    SOME,
     TRANSITIVE,
     Item,
     Word,
     ending_with,
     names_like,
 )
-from pleinair.tools.pocket.catalogue.language.prompts import Mention, is_plural
+from pleinair.tools.pocket.catalogue.language.prompts import Mention
 from pleinair.tools.pocket.catalogue.language.refusals import Kind, NotUnderstood
-from pleinair.tools.pocket.catalogue.species import BY_NAME, MAIN_PARTS
+from pleinair.tools.pocket.catalogue.language.settings import settle
+from pleinair.tools.pocket.catalogue.species import BY_NAME
 
 _BEFORE_NOUN = ("article", "number", "size", "colour", "harmless", "filler", "all")
 _BEFORE_LISTED = (*_BEFORE_NOUN, "comma", "joint")
 _NOUNS = ("name", "kind", "neighbour", "unknown")
-_NEAR = {"white": "cream", "gold": "orange", "purple": "lilac"}  # words that a look's colour may be called
-_SAME_COLOUR = {
-    "ink": "black",
-    "slate": "grey",
-    "silver": "grey",
-    "rust": "orange",
-    "buff": "cream",
-    "tan": "brown",
-}
 _WITH_OBJECT = ("actions", "clothes", "comparisons", "choices", "")  # of what is not shown, and negations
 _PURPOSES = ("for", "for my")
 _NAMINGS = ("named", "called", "by name")
-_WEAK = ("day", "clear")  # light and weather that give way to others: "one day at sunset"
 PhraseRole = Literal["subject", "relation", "side", "pronoun", "break"]
 
 
@@ -183,13 +181,13 @@ class _Reader:
 
     def _is_before_adjective(self) -> bool:
         """Return whether a comma stands between adjectives: "a small, blue fish"."""
-        return any(part.role == "article" for part in self.before) and not _has_copy(self.before)
+        return any(part.role == "article" for part in self.before) and not has_copy(self.before)
 
     def _is_elliptic(self) -> bool:
         """Return whether words have their noun later: "a red and a blue car", "red and blue cars"."""
         roles, next_role = {part.role for part in self.before}, self._next_role()
         noun = next((part for part in self.items[self.at :] if part.role not in _BEFORE_LISTED), None)
-        if noun is None or noun.role not in ("name", "kind") or _has_copy(self.before):
+        if noun is None or noun.role not in ("name", "kind") or has_copy(self.before):
             return False
         if roles & {"article", "number"}:
             return bool(roles & {"size", "colour"}) and next_role in ("article", "number")
@@ -294,31 +292,18 @@ class _Reader:
     def _read_elliptic(self, name: str) -> None:
         """Add the subjects whose words were before the noun: "a red" of "a red and a blue car"."""
         for words in self.elliptic:
-            mention = self._mention(name, _count_of(words, name, 1), words)
+            mention = self._mention(name, count_of(words, name, 1), words)
             self.result.parts += [Phrase("subject", mention=mention), Phrase("break", "and")]
         self.elliptic = []
 
     def _count(self, name: str, in_plural: bool) -> int:
         articles = {part.word.value for part in self.before if part.role == "article"}
         is_bare = in_plural and not articles & {"a", "an"}
-        return _count_of(self.before, name, 2 if is_bare else 1)
+        return count_of(self.before, name, 2 if is_bare else 1)
 
     def _mention(self, name: str, count: int, words: Sequence[Item], base: Mention | None = None) -> Mention:
-        """Return a mention with the sizes and colours of some words, or of a mention before."""
-        sizes = [part.word.value for part in words if part.role == "size"]
-        colours = [part for part in words if part.role == "colour"]
-        if len({part.word.value for part in colours}) > 1:
-            raise NotUnderstood(
-                "colour", " and ".join(part.text for part in colours), (name,) if name in BY_NAME else ()
-            )
-        mention = base or Mention(name)
-        colour = colours[0].word.value if colours else mention.colour
-        if colours and name in BY_NAME:
-            if not has_colour(name, colour):
-                raise NotUnderstood("colour", colours[0].text, (name, BY_NAME[name].kind))
-            self.result.omitted.append(colours[0].text)
-            colour = ""
-        return Mention(name, count, sizes[0] if sizes else mention.size, colour)
+        self.result.omitted += superfluous(name, words)
+        return described(name, count, words, base)
 
     def _close(self) -> None:
         """End a phrase: words without a noun say more of the subject before them, or name one like it."""
@@ -330,19 +315,19 @@ class _Reader:
         if not subjects:
             self.before = [part for part in words if part.role != "copy"]
             return
-        if _is_unfinished(words):
+        if is_unfinished(words):
             raise NotUnderstood("unknown name", " ".join(part.text for part in words))
         base = parts[subjects[-1]].mention
         assert base is not None
         is_joined = parts[-1].role == "relation" or parts[-1].value in ("and", "with")
         is_rest = parts[subjects[-1]] is self.rest
-        if _is_another(words) and not is_rest and (is_joined or _contradicts(words, base)):
-            mention = self._mention(base.name, _count_of(words, base.name, 1), words)
+        if is_another(words) and not is_rest and (is_joined or contradicts(words, base)):
+            mention = self._mention(base.name, count_of(words, base.name, 1), words)
             parts.append(Phrase("subject", mention=mention))
             return
         is_of_all = any(part.role == "all" for part in words)
         is_new = subjects[-1] >= self.before_text
-        if is_new and not is_of_all and len(words) > 1 and 0 < _count_of(words, base.name, 0) < base.count:
+        if is_new and not is_of_all and len(words) > 1 and 0 < count_of(words, base.name, 0) < base.count:
             self._say_of_some(subjects[-1], words)
             return
         for at in subjects if is_of_all else subjects[-1:]:
@@ -351,7 +336,7 @@ class _Reader:
     def _say_of_some(self, at: int, words: Sequence[Item]) -> None:
         """Divide a subject by words after it; "two of them red" of three cars leaves another one."""
         parts, base = self.result.parts, self._said_of(at, words)
-        count = _count_of(words, base.name, 0)
+        count = count_of(words, base.name, 0)
         some = Phrase("subject", mention=self._mention(base.name, count, words, base))
         self.rest = replace(parts[at], mention=replace(base, count=base.count - count))
         parts[at : at + 1] = [some, Phrase("break", "comma"), self.rest]
@@ -360,9 +345,9 @@ class _Reader:
         """Change a subject by words after it; of "two cars, one behind the other" there is no such change."""
         base = self._said_of(at, words)
         is_bare = any(self.result.parts[at] is bare for bare in self.bare)
-        if at >= self.before_text and not is_bare and _count_of(words, base.name, base.count) < base.count:
+        if at >= self.before_text and not is_bare and count_of(words, base.name, base.count) < base.count:
             raise NotUnderstood("relations", f"{words[0].text} of {base.count} {base.name}", (base.name,))
-        mention = self._mention(base.name, _count_of(words, base.name, base.count), words, base)
+        mention = self._mention(base.name, count_of(words, base.name, base.count), words, base)
         self.result.parts[at] = replace(self.result.parts[at], mention=mention)
 
     def _said_of(self, at: int, words: Sequence[Item]) -> Mention:
@@ -420,73 +405,7 @@ def _is_lit(item: Item) -> bool:
     return item.role == "setting" and (item.word.value == "sky" or item.word.fields[0][0] == "light")
 
 
-def _contradicts(words: Sequence[Item], mention: Mention) -> bool:
-    """Return whether words state another size or colour than a mention has."""
-    before = {"size": mention.size, "colour": mention.colour}
-    return any(before.get(part.role, "") not in ("", part.word.value) for part in words)
-
-
-def _is_another(words: Sequence[Item]) -> bool:
-    """Return whether words may name a thing like the one before: "a red one"; not "big one"."""
-    is_indefinite = any(
-        part.role == "article" and part.word.value in ("a", "an", "another") for part in words
-    )
-    return is_indefinite and _has_copy(words)
-
-
-def _has_copy(words: Sequence[Item]) -> bool:
-    """Return whether words name a thing by "one", which is no number then: "a red one", "big ones"."""
-    return any(part.role == "copy" or (at and part.text.lower() == "one") for at, part in enumerate(words))
-
-
 def _may_be_purpose(item: Item) -> bool:
     """Return whether a word may belong to those that say for whom an image is: "my mum and dad"."""
     is_person = item.role == "not shown" and item.word.value == "people"
     return is_person or item.role in ("article", "unknown", "filler", "harmless", "joint")
-
-
-def _is_unfinished(words: Sequence[Item]) -> bool:
-    """Return whether words begin a new thing without naming it: "a red"; not "a pair of them"."""
-    roles = {part.role for part in words}
-    return words[0].word.value in ("a", "an", "another") and roles.isdisjoint({"number", "copy"})
-
-
-def _count_of(words: Sequence[Item], name: str, default: int) -> int:
-    """Return the count that some words state, 1 to 3; "some" grapes are one bunch."""
-    for part in words:
-        if part.role == "number":
-            if part.word.value == MANY:
-                raise NotUnderstood("too many of one", part.text, (name,))
-            return (1 if is_plural(name) else 3) if part.word.value == SOME else int(part.word.value)
-    return default
-
-
-def has_colour(name: str, colour: str) -> bool:
-    """Return whether a species has a colour on one of its main parts."""
-    species = BY_NAME[name]
-    looks = {species.looks[part] for part in MAIN_PARTS[species.kind]}
-    return colour in {_SAME_COLOUR.get(look, look) for look in looks} or _NEAR.get(colour) in looks
-
-
-def settle(name: str, value: str, fields: dict[str, str]) -> str:
-    """Return the value of a field that may have another one already; raise NotUnderstood if they clash."""
-    before = fields.get(name, "")
-    if before in ("", value, *_WEAK) or value in _WEAK:
-        return before if before and value in _WEAK else value
-    if name == "background":
-        return _settle_places(before, value, fields)
-    raise NotUnderstood("settings", f"{before} and {value}", (before, value))
-
-
-def _settle_places(before: str, value: str, fields: dict[str, str]) -> str:
-    """Return the place of two: sky is above each, snow falls over each, some are part of another."""
-    places = {before, value}
-    if "sky" in places:
-        return (places - {"sky"}).pop()
-    if "snow" in places:
-        fields.setdefault("weather", "snowfall")
-        return (places - {"snow"}).pop()
-    for place, details in DETAILS.items():
-        if place in places and places - {place} <= set(details):
-            return place
-    raise NotUnderstood("settings", f"{before} and {value}", (before, value))

@@ -31,11 +31,12 @@ from pleinair.tools.pocket.catalogue.language.changes.references import (
     with_names,
 )
 from pleinair.tools.pocket.catalogue.language.changes.rewording import counted
+from pleinair.tools.pocket.catalogue.language.descriptions import has_colour
 from pleinair.tools.pocket.catalogue.language.lexicon import CHANGES, MARKS, begins, scan
-from pleinair.tools.pocket.catalogue.language.phrases import has_colour, settle
 from pleinair.tools.pocket.catalogue.language.prompts import Mention, Request
 from pleinair.tools.pocket.catalogue.language.reading import complete
 from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood
+from pleinair.tools.pocket.catalogue.language.settings import settle
 from pleinair.tools.pocket.catalogue.species import BY_NAME
 
 Operation = Literal["add", "remove", "keep", "replace", "swap", "adjust"]
