@@ -145,8 +145,8 @@ def test_a_veto_of_a_reference_that_was_not_used_is_refused(
 @pytest.mark.parametrize(
     ("prompt", "fault"),
     [
-        ("not that car", 'cannot see what "car" shall change; the image has blue jay, barn owl'),
-        ("bigger, please", "say which shall change: blue jay, barn owl"),
+        ("not that car", 'cannot tell what "car" should change; in the image: blue jay, barn owl'),
+        ("bigger, please", "say which should change: blue jay, barn owl"),
         ("make the sky darker", 'cannot draw "darker"'),
         ("now make it louder", 'cannot draw "louder"'),
     ],

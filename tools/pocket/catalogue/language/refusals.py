@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -24,6 +25,7 @@ class NotUnderstood(OutsideWorld):
     """
 
     def __init__(self, kind: Kind, phrase: str, nearest: tuple[str, ...] = (), reason: str = "") -> None:
+        phrase = re.sub(r"\s+(?=[,.;:!?])", "", phrase)
         super().__init__(reason or _MESSAGES[kind](phrase, nearest))
         self.kind: Kind = kind
         self.phrase = phrase
@@ -61,8 +63,8 @@ def _colour(phrase: str, nearest: tuple[str, ...]) -> str:
 
 def _change(phrase: str, nearest: tuple[str, ...]) -> str:
     if not phrase:
-        return f"Please say which shall change: {', '.join(nearest)}"
-    return f'I cannot see what "{phrase}" shall change; the image has {", ".join(nearest)}'
+        return f"Please say which should change: {', '.join(nearest)}"
+    return f'I cannot tell what "{phrase}" should change; in the image: {", ".join(nearest)}'
 
 
 _MESSAGES: Mapping[Kind, Callable[[str, tuple[str, ...]], str]] = {
