@@ -2,7 +2,8 @@
 
 A *known* species is drawn under its name. Of a *rare* name only the kind is taught: without a reference it is
 drawn as the kind's plain look, with one it has the reference's look, which is random, so that copying
-generalises. Novel names appear nowhere.
+generalises. Novel names appear nowhere; invented ones stand for them, of which some have words of known names
+("zorgle seahorse"), since the reference counts, not the word.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from pleinair.tools.pocket.catalogue.backgrounds import BACKGROUNDS, LIGHTS, WEA
 from pleinair.tools.pocket.catalogue.drawings.palette import NAMED
 from pleinair.tools.pocket.catalogue.language.prompts import Request, request_of, write_prompt
 from pleinair.tools.pocket.catalogue.scenes import RELATIONS, Scene, Subject, place_scene
-from pleinair.tools.pocket.catalogue.species import KINDS, SPECIES, Species, invent, plain
+from pleinair.tools.pocket.catalogue.species import BY_NAME, KINDS, SPECIES, Species, invent, plain
 from pleinair.tools.pocket.invented.world import invent_name
 
 TRAIN_SEED, HELD_OUT_SEED, SEEDS_EACH = 2**32, 2**33, 2**32
 KNOWN = tuple(species for species in SPECIES if species.tier == "known")
 RARE = tuple(species for species in SPECIES if species.tier == "rare")
+_WORDS = {
+    kind: tuple({word: None for s in KNOWN if s.kind == kind for word in s.name.split() if word not in KINDS})
+    for kind in KINDS
+}
 _LOOKS = frozenset((species.kind, tuple(sorted(species.looks.items()))) for species in SPECIES)
 
 
@@ -90,9 +95,20 @@ def _new_look(rng: random.Random) -> Species:
 
 
 def _invent_words(rng: random.Random, kind: str) -> str:
-    """Return an invented name of one or two words, the kind sometimes among them."""
+    """Return an invented name of one or two words, the kind or words of known names sometimes among them."""
     words = [invent_name(rng, "bird").split()[0] for _ in range(rng.choice((1, 1, 2)))]
-    return " ".join(words[:1] + [kind]) if rng.random() < 0.3 else " ".join(words)
+    name = " ".join(words[:1] + [kind]) if rng.random() < 0.3 else " ".join(words)
+    return _with_known_words(name, kind)
+
+
+def _with_known_words(name: str, kind: str) -> str:
+    """Return an invented name, or one with words of known names and colours that is no species'."""
+    rng, word = random.Random(name), name.split()[0]
+    colour, own = rng.choice(tuple(NAMED)), rng.choice(_WORDS[kind])
+    other = rng.choice(_WORDS[rng.choice(tuple(KINDS))])
+    pairs = ((word, own), (other, own), (colour, own), (colour, word), (other, word))
+    chosen = rng.choice([name, name, *map(" ".join, pairs)])
+    return name if chosen in BY_NAME else chosen
 
 
 def _unreferenced(rng: random.Random) -> tuple[Species, str, str]:

@@ -27,7 +27,7 @@ from pleinair.tools.pocket.training.flow import LAYOUT, NOISE, load_tokenizer, p
 from pleinair.tools.pocket.training.networks import TEXT_LAYERS, Batch, Flow, draw_sigma
 from pleinair.tools.pocket.training.pool import REFERENCE_SIZE, load_shard, render_shards
 
-BATCH_SHARES = (0.3, 0.3, 0.25, 0.15)  # of batches with 0, 1, 2, 3 references
+BATCH_SHARES = (0.25, 0.4, 0.22, 0.13)  # of batches with 0, 1, 2, 3 references
 BATCH = 48
 MUON_RATE, ADAM_RATE = 0.02, 2e-3
 EMA = 0.9985
@@ -38,7 +38,7 @@ SETTINGS = {
     "height": SIZE,
     "width": SIZE,
     "num_inference_steps": 8,
-    "guidance_scale": 3.0,
+    "guidance_scale": 2.0,
     "max_sequence_length": LAYOUT.text_tokens,
     "text_encoder_out_layers": list(TEXT_LAYERS),
     "reference_size": REFERENCE_SIZE,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES
+from pleinair.tools.pocket.catalogue.species import BY_NAME, KINDS, SPECIES
 from pleinair.tools.pocket.training import pool
 from pleinair.tools.pocket.training.cases import draw_item, held_out_rng, training_rng
 from pleinair.tools.pocket.training.course import Run
@@ -17,6 +17,15 @@ def test_neither_a_rare_nor_a_novel_look_is_in_the_training() -> None:
         assert not hidden & {(s.kind, tuple(sorted(s.looks.items()))) for s in (*drawn, *item.referenced)}
         names = [BY_NAME[m.name].tier for m in item.request.mentions if m.name in BY_NAME]
         assert "novel" not in names
+
+
+def test_invented_names_of_references_share_words_with_known_names() -> None:
+    items = [draw_item(training_rng(index), 1) for index in range(400)]
+    names = {mention.name for item in items for mention in item.request.mentions}
+    invented = {name for name in names if name not in BY_NAME and name not in KINDS}
+    known = {word for species in SPECIES if species.tier == "known" for word in species.name.split()}
+    shared = {name for name in invented if known & set(name.split())}
+    assert len(invented) / 4 < len(shared) < len(invented)
 
 
 def test_references_are_in_the_order_of_their_subjects() -> None:
