@@ -20,7 +20,7 @@ from pleinair.evals.metrics import wilson_interval
 from pleinair.tools.pocket.catalogue.language.arrangement import CONVERSE
 from pleinair.tools.pocket.catalogue.language.changes.change import change
 from pleinair.tools.pocket.catalogue.language.prompts import Mention, Request
-from pleinair.tools.pocket.catalogue.language.reading import read
+from pleinair.tools.pocket.catalogue.language.reading import complete, read
 from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood
 
 Row = dict[str, Any]
@@ -68,6 +68,7 @@ def same_request(first: Request, second: Request) -> bool:
 
     The first two subjects may be in the other order if the relation is turned too.
     """
+    first, second = complete(first), complete(second)
     settings = [(request.background, request.light, request.weather) for request in (first, second)]
     if settings[0] != settings[1] or Counter(first.mentions) != Counter(second.mentions):
         return False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pleinair.evals.pocket.language import PROMPTS, judge, main
+from pleinair.evals.pocket.language import CHANGES, PROMPTS, judge, main
 from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood
 
 ROBIN = {"name": "robin", "count": 1, "size": "", "colour": ""}
@@ -76,7 +76,7 @@ def test_the_report_has_shares_and_the_failures(tmp_path: Path, capsys: pytest.C
     assert lines[1].strip() == "a taxi on a robin"
 
 
-@pytest.mark.parametrize("path", PROMPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PROMPTS + CHANGES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_the_tables_are_read_as_meant(path: Path) -> None:
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     failures = [outcome.text for outcome in map(judge, rows) if not outcome.is_right]

@@ -147,7 +147,7 @@ def test_a_veto_of_a_reference_that_was_not_used_is_refused(
     [
         ("not that car", 'cannot tell what "car" should change; in the image: blue jay, barn owl'),
         ("bigger, please", "say which should change: blue jay, barn owl"),
-        ("make the sky darker", 'cannot draw "darker"'),
+        ("make the sky darker", 'cannot show "darker"'),
         ("now make it louder", 'cannot draw "louder"'),
     ],
 )

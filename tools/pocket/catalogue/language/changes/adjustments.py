@@ -239,6 +239,9 @@ def _placed(
         placed = [other if part.role == "pronoun" else part for part in placed]
     if parts[0].role == "relation" and targets and len(seeds) == 2:
         placed.insert(0, Phrase("subject", mention=seeds[1 - targets[0]], article="the"))
+    elif [part.role for part in parts] == ["relation", "pronoun"] and len(seeds) == 2:  # "behind it"
+        subjects = [Phrase("subject", mention=seed, article="the") for seed in seeds]
+        placed = [subjects[0], parts[0], subjects[1]]
     elif parts[0].role in ("relation", "side") and not targets:
         number = target([], None, request, joined(words))
         placed.insert(0, Phrase("subject", mention=seeds[number], article="the"))

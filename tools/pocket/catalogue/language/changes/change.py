@@ -29,6 +29,7 @@ from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood
 
 _JOINTS = (*MARKS, "and", "then", "but", "also")
 _PRONOUNS = frozenset(("it", "him", "her", "them", "they"))
+_OTHER_ONES = ("a different one", "a different", "another one", "another", "use another one", "take another one")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
@@ -59,8 +60,9 @@ def change(text: str, before: Request) -> Change:
         reading = read(text)
         return Change(reading.request, True, omitted=reading.omitted, corrected=reading.corrected)
     request = before
-    clauses = _clauses(with_names(words, before))
-    for clause in filter(None, clauses):  # "the same, but at night" has an empty one
+    clauses = [*filter(None, _clauses(with_names(words, before)))]  # "the same, but at night" has an empty one
+    changes = [clause for clause in clauses if not _leaves(clause)] if len(clauses) > 1 else clauses
+    for clause in changes:
         is_after = len(request.mentions) < len(before.mentions)  # "remove the dog, add a car instead"
         request = apply([word for word in clause if word != "instead"] if is_after else clause, request)
     request = _united(request)
@@ -89,7 +91,7 @@ def _united(request: Request) -> Request:
 def _without_politeness(words: Words) -> Words:
     while words and _is_polite(words):
         words = words[max(1, begins(words, CHANGES["polite"])) :]
-    while words and (words[-1] in (*MARKS, "please", "thanks", "now", "too", "again")):
+    while words and (words[-1] in (*MARKS, "please", "thanks", "sorry", "now", "too", "again", "anymore")):
         words = words[:-1]
     begins_twice = words[:1] in (["and"], ["also"]) and operation_of(words[1:])  # "and make it night"
     return words[1:] if begins_twice else words
@@ -97,7 +99,8 @@ def _without_politeness(words: Words) -> Words:
 
 def _is_polite(words: Words) -> bool:
     """Return whether the first words may be left out; "just the dog" begins with what it means."""
-    return words[0] in MARKS or bool(begins(words, CHANGES["polite"]) and not begins(words, CHANGES["keep"]))
+    length, operation = begins(words, CHANGES["polite"]), operation_of(words)
+    return words[0] in MARKS or bool(length and (operation is None or operation[1] <= length))
 
 
 def _for_caller(words: Words, before: Request) -> Change | None:
@@ -106,11 +109,17 @@ def _for_caller(words: Words, before: Request) -> Change | None:
     if joined(plain) in CHANGES["again"]:
         return Change(before, again=True)
     length = begins(plain, CHANGES["other"])
-    concepts = _meant(joined(plain[length:]), before) if length else ()
+    concepts = _meant(_without_other_one(plain[length:]), before) if length else ()
     if concepts:
         return Change(before, other_reference_of=concepts)
     earlier = _earlier(plain)
     return Change(before, earlier=earlier) if earlier else None
+
+
+def _without_other_one(words: Words) -> str:
+    """Return "dog" of "dog a different one"."""
+    text = joined(words)
+    return next((text.removesuffix(f" {end}") for end in _OTHER_ONES if text.endswith(f" {end}")), text)
 
 
 def _earlier(words: Words) -> int:
@@ -151,16 +160,31 @@ def _is_new(words: Words, before: Request) -> bool:
         return False
     numbers = [find(Mention(noun), before.mentions) for noun in nouns]
     stated = [role for role in roles if role not in ("filler", "harmless")]
-    has_before = core[0] == "the" and numbers[0] is not None
+    has_before = any(
+        article == "the" and numbers[at] is not None for at, article in enumerate(_articles_of(nouns, items))
+    )
     if "relation" in stated and (has_before or (stated[0] == "relation" and len(nouns) == 1)):
         return False
     if None in numbers:
         return True
+    if "more" in core:
+        return False
     if [role for role in stated if role != "article"] == ["number", items[-1].role]:  # "two dogs"
         return False
     is_indefinite = any(item.word.value in INDEFINITE for item in _articles(items))
     says_more = set(roles) & {"relation", "side", "colour", "size"}  # "dog on the left"
     return is_indefinite or not (core[0] == "the" or says_more)
+
+
+def _articles_of(nouns: Sequence[str], items: Sequence[Item]) -> Iterator[str]:
+    """Yield the article before each noun, "" for none."""
+    article = ""
+    for item in items:
+        if item.role == "article":
+            article = item.word.value
+        elif item.role in ("name", "kind"):
+            yield article
+            article = ""
 
 
 def _articles(items: Sequence[Item]) -> Iterator[Item]:
@@ -196,6 +220,13 @@ def _clauses(words: Words) -> Iterator[Words]:
     yield _without_politeness(clause)
 
 
+def _leaves(words: Words) -> bool:
+    """Return whether words leave things as they are: "keep the dog", "somewhere else"."""
+    keeps = words[0] in ("keep", "leave")
+    roles = {item.role for item in scan(joined(words[keeps:]))[0]}
+    return roles <= {"article", "name", "kind", "joint", "filler"} if keeps else roles == {"filler"}
+
+
 def _is_statement(words: Words) -> bool:
     """Return whether words say a colour or a size of a thing that they name before: "the dog bigger"."""
     roles = [item.role for item in scan(joined(words))[0]]
@@ -208,7 +239,7 @@ def _begins_clause(words: Words, in_removal: bool) -> bool:
     operation = operation_of(words)
     if operation and operation[0] != "add":
         return True
-    if words[:1] == ["add"] or words[:2] in (["one", "of"], ["two", "of"], ["the", "other"]):
+    if words[:1] == ["add"] or words[1:2] == ["more"] or words[:2] in (["one", "of"], ["two", "of"], ["the", "other"]):
         return True
     roles = [item.role for item in scan(joined(words[:6]))[0]]
     if in_removal and roles[:1] != ["inside"]:

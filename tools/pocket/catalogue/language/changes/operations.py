@@ -41,6 +41,7 @@ from pleinair.tools.pocket.catalogue.species import BY_NAME
 
 Operation = Literal["add", "remove", "keep", "replace", "swap", "adjust"]
 _OPERATIONS: tuple[Operation, ...] = ("add", "remove", "keep", "replace", "swap", "adjust")
+_COLOURS = frozenset(("colours", "colors", "colour", "color"))
 _INTO = ("with", "by", "for", "to", "into")
 
 
@@ -227,15 +228,16 @@ def _after_operation(words: Words) -> Words:
 
 
 def _swap(words: Words, request: Request) -> Request:
-    """Exchange the places of the first two subjects."""
-    named = [
-        part.mention
-        for part in phrases_of(words[begins(words, CHANGES["swap"]) :], request)[1]
-        if part.mention
-    ]
+    """Exchange the places, or the colours, of the first two subjects."""
+    of_colours = not _COLOURS.isdisjoint(words)
+    said = [word for word in words[begins(words, CHANGES["swap"]) :] if word not in _COLOURS]
+    named = [part.mention for part in phrases_of(said, request)[1] if part.mention]
     if len(request.mentions) < 2 or any(find(mention, request.mentions[:2]) is None for mention in named):
         raise NotUnderstood("change", joined(words), names_of(request))
     first, second, *rest = request.mentions
+    if of_colours:
+        exchanged = (replace(first, colour=second.colour), replace(second, colour=first.colour))
+        return replace(request, mentions=(*exchanged, *rest))
     return replace(request, mentions=(second, first, *rest))
 
 

@@ -7,7 +7,7 @@ subjects may be meant, the user is asked which.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pleinair.tools.pocket.catalogue.language.arrangement import find, kind_of
 from pleinair.tools.pocket.catalogue.language.lexicon import Item, scan
@@ -18,8 +18,25 @@ from pleinair.tools.pocket.catalogue.species import BY_NAME
 
 NOUNS = ("name", "kind")
 INDEFINITE = ("a", "an", "another", "any")
-_ROWS = {"beside": (0, 1, 2), "left of": (0, 1, 2), "right of": (1, 0, 2)}  # order from left to right
-_PLACES = {"left": 0, "right": -1, "first": 0, "second": 1, "third": 2, "last": -1}
+_ORDERS: Mapping[str, Mapping[str, tuple[int, ...]]] = {  # of the subjects in each relation
+    "left to right": {"beside": (0, 1, 2), "left of": (0, 1, 2), "right of": (1, 0, 2)},
+    "top to bottom": {"above": (0, 1), "on": (0, 1), "under": (1, 0)},
+    "front to back": {"in front of": (0, 1), "behind": (1, 0)},
+}
+_PLACES = {
+    "left": ("left to right", 0),
+    "right": ("left to right", -1),
+    "first": ("left to right", 0),
+    "second": ("left to right", 1),
+    "third": ("left to right", 2),
+    "last": ("left to right", -1),
+    "top": ("top to bottom", 0),
+    "upper": ("top to bottom", 0),
+    "bottom": ("top to bottom", -1),
+    "lower": ("top to bottom", -1),
+    "front": ("front to back", 0),
+    "back": ("front to back", -1),
+}
 _COPIES = ("one", "ones")
 
 
@@ -44,7 +61,7 @@ def with_names(words: Sequence[str], request: Request) -> list[str]:
     for at in reversed(range(len(words))):
         if words[at] in _COPIES:
             number = _copied(words[:at], request)
-            begin = at - 1 if words[at - 1 : at] and words[at - 1] in _PLACES else at
+            begin = at - 1 if words[at - 1 : at] and words[at - 1] in (*_PLACES, "other") else at
         else:
             number, begin = _in_part(words, at, request), at
         if number is not None:
@@ -60,14 +77,23 @@ def _copied(before: Sequence[str], request: Request) -> int | None:
         return None
     if said in _PLACES:
         return _at_place(said, request)
+    if said == "other":
+        return _not_named(before, request)
     fits = fitting(scan(said)[0], request)
     return fits[0] if len(fits) == 1 else None
 
 
+def _not_named(words: Sequence[str], request: Request) -> int | None:
+    """Return the one of two subjects that words do not name."""
+    named = {item.word.value for item in scan(" ".join(words))[0] if item.role in NOUNS}
+    left = [n for n, mention in enumerate(request.mentions) if not named & {mention.name, kind_of(mention)}]
+    return left[0] if len(request.mentions) == 2 and len(left) == 1 else None
+
+
 def _at_place(place: str, request: Request) -> int | None:
     """Return the subject at a place in the row, None if they stand in none or it cannot be told apart."""
-    row = _ROWS.get(next(iter(request.relations), "beside"), ())[: len(request.mentions)]
-    number = _PLACES[place]
+    order, number = _PLACES[place]
+    row = _ORDERS[order].get(next(iter(request.relations), "beside"), ())[: len(request.mentions)]
     if not row or number >= len(row):
         return None
     names = described(request)

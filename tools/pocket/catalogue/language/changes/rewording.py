@@ -5,10 +5,11 @@ Each rule is of one turn of phrase. Words of none stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import takewhile
 
 from pleinair.tools.pocket.catalogue.language.arrangement import find
-from pleinair.tools.pocket.catalogue.language.changes.adjustments import Words
+from pleinair.tools.pocket.catalogue.language.changes.adjustments import Words, without_step
 from pleinair.tools.pocket.catalogue.language.lexicon import CHANGES, MARKS, begins, scan
 from pleinair.tools.pocket.catalogue.language.prompts import Mention, Request
 
@@ -17,12 +18,16 @@ _AWAY, _OFF = ("away", "out", "off"), ("turn", "switch")
 _RESTS = (["the", "rest"], ["everything", "else"], ["the", "others"], ["all", "others"])
 _VERBS = ("remove", "delete", "drop", "add", "only")
 _STATED = frozenset(("name", "kind", "colour", "size", "setting"))
+_ENDS = ("go", "gone", "disappear", "vanish", "to", "has", "have", "should", "must", "needs", "can", "be", "is")
+_COMMENTS = ("its", "it", "because", "since", "thats", "that", "this", "they", "he", "she")
+_SIDES = ("left", "right", "top", "bottom", "front", "back")
+_THERE = (["there", "should", "be"], ["can", "there", "be"], ["could", "there", "be"])
 _MORE, _LESS = ("more", "extra", "additional"), ("less", "fewer")
 
 
 def reworded(words: Words) -> Words:
     """Return the words of a whole message in other words, where a rule applies."""
-    for rule in (_repeated, _without_rest, _removed, _brought_back, _swapped, _made, _added, _corrected):
+    for rule in _RULES:
         words = rule(words)
     return words
 
@@ -91,6 +96,81 @@ def _added(words: Words) -> Words:
     return ["add", *said[:-length]] if length and names and said[0] in ("a", "an") else words
 
 
+def _without_comment(words: Words) -> Words:
+    """Leave out why something is asked for: "moths fly at night, so make it night", "..., it's distracting"."""
+    so = words.index("so") if "so" in words else 0
+    if so and begins(words[so + 1 :], CHANGES["adjust"]):
+        return words[so + 1 :]
+    for at in (at for at, word in enumerate(words) if at and word in MARKS):
+        comment = words[at + 1 :]
+        if comment[:1] and comment[0] in _COMMENTS and _STATED.isdisjoint(_roles(comment)):
+            return words[:at] if "unknown" in _roles(comment) else words
+    return words
+
+
+def _without_denial(words: Words) -> Words:
+    """Return "a pug, not a husky" as "instead of a husky, a pug", and "on the left, not right" as its first part."""
+    at = next((at for at in range(1, len(words)) if words[at] == "not" and words[at - 1] in MARKS), 0)
+    end = next((end for end in range(at, len(words)) if words[end] in MARKS), len(words))
+    said, denied = words[: at - 1], words[at + 1 : end]
+    if not at or _roles(said).isdisjoint({*_STATED, "relation", "side"}):
+        return words
+    if {said[0], *denied[:1]} <= {"a", "an"}:
+        return ["instead", "of", *denied, ",", *said, *words[end:]]
+    return [*said, *words[end:]]
+
+
+def _preferred(words: Words) -> Words:
+    """Return "papaya rather than plum" as "papaya instead of plum", "a pug would be nicer" as "a pug instead"."""
+    text = f" {' '.join(words)} ".replace(" rather than ", " instead of ").split()
+    at = text.index("would") if "would" in text else 0
+    if not at or text[at + 1 : at + 2] == ["you"] or _STATED.isdisjoint(_roles(text[:at])):
+        return text
+    said = text[2:at] if text[:2] == ["i", "think"] else text[:at]
+    return said if _roles(said).isdisjoint({"name", "kind"}) else [*said, "instead"]
+
+
+def _gone(words: Words) -> Words:
+    """Return "the dog has to go" and "make the dog disappear" as "remove the dog"."""
+    length = len(words)
+    while length and words[length - 1] in _ENDS:
+        length -= 1
+    said = words[1:length] if words[:1] in (["make"], ["let"]) else words[:length]
+    is_gone = not {"go", "gone", "disappear", "vanish"}.isdisjoint(words[length:])
+    return ["remove", *said] if is_gone and said[:1] == ["the"] else words
+
+
+def _enough(words: Words) -> Words:
+    """Return "one dog is enough" as "one dog"."""
+    return words[:-2] if words[-2:] == ["is", "enough"] else words
+
+
+def _resized_once(words: Words) -> Words:
+    """Return "the owl is too small, enlarge it" as "the owl is too small"."""
+    at = next((at for at, word in enumerate(words) if word in MARKS), 0)
+    said, step = without_step(words[at + 1 :])
+    says_no_more = {*said} <= {"it", "make", "them", "so", "and", "please", "a", "bit"}
+    return words[:at] if at and step and says_no_more and without_step(words[:at])[1] else words
+
+
+def _at_sides(words: Words) -> Words:
+    """Return "the one on the left" as "the left one"."""
+    for at in range(len(words) - 4):
+        is_place = words[at + 2] in ("on", "at", "to", "in") and words[at + 4] in _SIDES
+        if words[at : at + 2] == ["the", "one"] and words[at + 3] == "the" and is_place:
+            return [*words[:at], "the", words[at + 4], "one", *words[at + 5 :]]
+    return words
+
+
+def _in_depth(words: Words) -> Words:
+    """Return "bring the dog to the front" as "put the dog in front of it"."""
+    is_moved = words[:1] and words[0] in ("bring", "put", "move", "send") and words[-2:-1] == ["the"]
+    places = {"front": "in front of", "foreground": "in front of", "back": "behind", "background": "behind"}
+    if not is_moved or words[-1] not in places or words[-3] not in ("to", "in", "into", "at"):
+        return words
+    return ["put", *words[1:-3], *places[words[-1]].split(), "it"]
+
+
 def _corrected(words: Words) -> Words:
     """Return "no, a husky" and "I meant a husky" as "a husky instead", "no dog, a pug" as "a pug for it"."""
     comma = words.index(",") if "," in words else 0
@@ -98,8 +178,31 @@ def _corrected(words: Words) -> Words:
         return ["instead", "of", *words[1:]]
     if words[:1] == ["not"] and comma and not _STATED.isdisjoint(_roles(words[comma:])):
         words = ["no", *words[comma:]]
-    length = begins(words, CHANGES["corrections"]) or 2 * (words[:2] == ["no", ","])
+    is_other = words[:1] == ["actually"] and [w for w in words[1:] if w not in MARKS][:1] in (["a"], ["an"])
+    length = begins(words, CHANGES["corrections"]) or 2 * (words[:2] == ["no", ","]) or int(is_other)
+    rest = [word for word in words[length:] if word not in MARKS]
+    length += begins(rest, CHANGES["corrections"]) if length else 0  # "no, I meant a husky"
     return [*[word for word in words[length:] if word not in MARKS], "instead"] if length else words
+
+
+_RULES: tuple[Callable[[Words], Words], ...] = (
+    _without_comment,
+    _without_denial,
+    _preferred,
+    _at_sides,
+    _repeated,
+    _without_rest,
+    _removed,
+    _gone,
+    _enough,
+    _resized_once,
+    _brought_back,
+    _swapped,
+    _in_depth,
+    _made,
+    _added,
+    _corrected,
+)
 
 
 def _roles(words: Words) -> set[str]:
@@ -128,7 +231,10 @@ def _with_name(words: Words, name: str) -> Words:
 
 def counted(words: Words, request: Request) -> Words:
     """Return "two more" as "add two dogs", and "one dog less" as "remove one of the dogs"."""
-    if words[:3] == ["there", "should", "be"] and _names_existing(words[3:], request):
+    several = [mention for mention in request.mentions if mention.count > 1]
+    if len(several) == 1 and "of them" in " ".join(words):  # "only one of them"
+        words = f" {' '.join(words)} ".replace(" of them ", f" of the {several[0].name} ").split()
+    if words[:3] in _THERE and _names_existing(words[3:], request):
         return words[3:]
     if words[1:] and words[0] in _VERBS and len(request.mentions) == 1:
         return _with_name(words, request.mentions[0].name)
