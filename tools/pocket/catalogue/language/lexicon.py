@@ -313,8 +313,9 @@ def _longest(tokens: list[_Token]) -> tuple[Word, int]:
 
 def _in_two(first: str, second: str) -> Word | None:
     """Return the species whose name is in two words: "sea horse"; not "gold fish", which is a colour."""
-    word = LEXICON.get((first + second,))
-    return word if word and word.role == "name" and first not in NAMED else None
+    word, alone = LEXICON.get((first + second,)), LEXICON.get((first,))
+    is_separate = first in NAMED or (alone is not None and alone.role == "article")  # "gold fish", "her on"
+    return word if word and word.role == "name" and not is_separate else None
 
 
 def _by_form(word: str) -> Word:

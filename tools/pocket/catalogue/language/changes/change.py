@@ -29,7 +29,7 @@ from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood
 
 _JOINTS = (*MARKS, "and", "then", "but", "also")
 _PRONOUNS = frozenset(("it", "him", "her", "them", "they"))
-_OTHER_ONES = ("a different one", "a different", "another one", "another", "use another one", "take another one")
+_OTHER_ONES = ("a different one", "a different", "another one", "another", "take another one")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
@@ -60,9 +60,13 @@ def change(text: str, before: Request) -> Change:
         reading = read(text)
         return Change(reading.request, True, omitted=reading.omitted, corrected=reading.corrected)
     request = before
-    clauses = [*filter(None, _clauses(with_names(words, before)))]  # "the same, but at night" has an empty one
+    clauses = [
+        *filter(None, _clauses(with_names(words, before)))
+    ]  # "the same, but at night" has an empty one
     changes = [clause for clause in clauses if not _leaves(clause)] if len(clauses) > 1 else clauses
     for clause in changes:
+        if _removes_again(clause, request, before):
+            continue
         is_after = len(request.mentions) < len(before.mentions)  # "remove the dog, add a car instead"
         request = apply([word for word in clause if word != "instead"] if is_after else clause, request)
     request = _united(request)
@@ -158,25 +162,28 @@ def _is_new(words: Words, before: Request) -> bool:
         return not set(roles) & {"setting", "size", "colour", "number", "relation", "side"}
     if not _PRONOUNS.isdisjoint(core) or _has_companion(items):
         return False
+    return _names_anew(core, items, nouns, before)
+
+
+def _names_anew(core: Words, items: Sequence[Item], nouns: Sequence[str], before: Request) -> bool:
+    """Return whether nouns name things anew, not those that an image has or where something is to stand."""
     numbers = [find(Mention(noun), before.mentions) for noun in nouns]
-    stated = [role for role in roles if role not in ("filler", "harmless")]
-    has_before = any(
-        article == "the" and numbers[at] is not None for at, article in enumerate(_articles_of(nouns, items))
-    )
+    stated = [item.role for item in items if item.role not in ("filler", "harmless")]
+    articles = zip(_articles_of(items), numbers, strict=True)
+    has_before = any(article == "the" and number is not None for article, number in articles)
     if "relation" in stated and (has_before or (stated[0] == "relation" and len(nouns) == 1)):
         return False
     if None in numbers:
         return True
-    if "more" in core:
-        return False
-    if [role for role in stated if role != "article"] == ["number", items[-1].role]:  # "two dogs"
+    is_count = [role for role in stated if role != "article"] == ["number", items[-1].role]  # "two dogs"
+    if is_count or "more" in core:
         return False
     is_indefinite = any(item.word.value in INDEFINITE for item in _articles(items))
-    says_more = set(roles) & {"relation", "side", "colour", "size"}  # "dog on the left"
+    says_more = {"relation", "side", "colour", "size"} & {*stated}  # "dog on the left"
     return is_indefinite or not (core[0] == "the" or says_more)
 
 
-def _articles_of(nouns: Sequence[str], items: Sequence[Item]) -> Iterator[str]:
+def _articles_of(items: Sequence[Item]) -> Iterator[str]:
     """Yield the article before each noun, "" for none."""
     article = ""
     for item in items:
@@ -220,6 +227,15 @@ def _clauses(words: Words) -> Iterator[Words]:
     yield _without_politeness(clause)
 
 
+def _removes_again(words: Words, request: Request, before: Request) -> bool:
+    """Return whether words remove what a clause before removed: "only the dog, remove the car"."""
+    operation = operation_of(words)
+    named = [Mention(item.word.value) for item in scan(joined(words))[0] if item.role in ("name", "kind")]
+    was_there = all(find(mention, before.mentions) is not None for mention in named)
+    is_there = any(find(mention, request.mentions) is not None for mention in named)
+    return operation is not None and operation[0] == "remove" and bool(named) and was_there and not is_there
+
+
 def _leaves(words: Words) -> bool:
     """Return whether words leave things as they are: "keep the dog", "somewhere else"."""
     keeps = words[0] in ("keep", "leave")
@@ -239,7 +255,11 @@ def _begins_clause(words: Words, in_removal: bool) -> bool:
     operation = operation_of(words)
     if operation and operation[0] != "add":
         return True
-    if words[:1] == ["add"] or words[1:2] == ["more"] or words[:2] in (["one", "of"], ["two", "of"], ["the", "other"]):
+    if (
+        words[:1] == ["add"]
+        or words[1:2] == ["more"]
+        or words[:2] in (["one", "of"], ["two", "of"], ["the", "other"])
+    ):
         return True
     roles = [item.role for item in scan(joined(words[:6]))[0]]
     if in_removal and roles[:1] != ["inside"]:

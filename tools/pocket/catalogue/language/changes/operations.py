@@ -219,6 +219,8 @@ def _instead(words: Words, request: Request) -> Request:
     if not before:
         comma = next((at for at, word in enumerate(old) if word in (*MARKS, "a", "an") and at), len(old))
         old, before = old[:comma], [word for word in old[comma:] if word not in MARKS]
+    if {item.role for item in scan(joined(old))[0]} <= {"colour", "size"}:  # "a teal car instead of pink"
+        return adjust(["the", *(word for word in before if word not in ("a", "an", "the"))], request)
     return _put(old, _after_operation(before), request, words)
 
 

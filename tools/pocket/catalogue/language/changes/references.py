@@ -104,7 +104,10 @@ def _in_part(words: Sequence[str], at: int, request: Request) -> int | None:
     """Return the subject of which a word is a part of the name: "bigger peacock" of a peacock butterfly."""
     if (at and words[at - 1] in INDEFINITE) or not _is_alone(words, at):
         return None
-    meant = {item.word.value for item in scan(words[at])[0] if item.role in NOUNS}
+    alone = scan(words[at])[0]
+    if any(item.role == "setting" for item in alone):  # "in the city" is no city bus
+        return None
+    meant = {item.word.value for item in alone if item.role in NOUNS}
     if any(find(Mention(name), request.mentions) is not None for name in meant):
         return None
     forms = {words[at], words[at].removesuffix("s")}

@@ -18,10 +18,13 @@ _AWAY, _OFF = ("away", "out", "off"), ("turn", "switch")
 _RESTS = (["the", "rest"], ["everything", "else"], ["the", "others"], ["all", "others"])
 _VERBS = ("remove", "delete", "drop", "add", "only")
 _STATED = frozenset(("name", "kind", "colour", "size", "setting"))
-_ENDS = ("go", "gone", "disappear", "vanish", "to", "has", "have", "should", "must", "needs", "can", "be", "is")
+_GONE = frozenset(("go", "gone", "disappear", "vanish"))
+_ENDS = (*_GONE, "to", "has", "have", "should", "must", "needs", "can", "be", "is")
 _COMMENTS = ("its", "it", "because", "since", "thats", "that", "this", "they", "he", "she")
 _SIDES = ("left", "right", "top", "bottom", "front", "back")
-_THERE = (["there", "should", "be"], ["can", "there", "be"], ["could", "there", "be"])
+_THERE = [[*words.split()] for words in ("there should be", "can there be", "could there be", "can we have")]
+_PLACED = ("relation", "side", "pronoun")
+_EACH_OTHER = ("next to each other", "beside each other", "side by side", "next to one another")
 _MORE, _LESS = ("more", "extra", "additional"), ("less", "fewer")
 
 
@@ -93,27 +96,39 @@ def _added(words: Words) -> Words:
     polite = begins(said, CHANGES["polite"])
     while length and polite:
         said, polite = said[polite:], begins(said[polite:], CHANGES["polite"])
-    return ["add", *said[:-length]] if length and names and said[0] in ("a", "an") else words
+    is_thing = bool(names) and (said[0] in ("a", "an") or _roles(said[:-length]) <= {"name", "kind"})
+    return ["add", *said[:-length]] if length and is_thing else words
 
 
 def _without_comment(words: Words) -> Words:
-    """Leave out why something is asked for: "moths fly at night, so make it night", "..., it's distracting"."""
+    """Leave out why something is asked for: "moths fly at night, so make it night"."""
     so = words.index("so") if "so" in words else 0
     if so and begins(words[so + 1 :], CHANGES["adjust"]):
         return words[so + 1 :]
     for at in (at for at, word in enumerate(words) if at and word in MARKS):
-        comment = words[at + 1 :]
-        if comment[:1] and comment[0] in _COMMENTS and _STATED.isdisjoint(_roles(comment)):
-            return words[:at] if "unknown" in _roles(comment) else words
+        before, after = words[:at], words[at + 1 :]
+        if _is_comment(after):
+            return before
+        if _is_comment(before) and after:
+            return after
     return words
 
 
+def _is_comment(words: Words) -> bool:
+    """Return whether words only say how something is: "it's distracting", "it is too dark"."""
+    says = _roles(words) | ({"unknown"} if "looks" in words else set())
+    steps = {*_STATED, "relation", "side", "not shown"}
+    is_said = bool({"unknown", "harmless"} & says) and says.isdisjoint(steps) and not without_step(words)[1]
+    return words[:1] != [] and words[0] in _COMMENTS and is_said
+
+
 def _without_denial(words: Words) -> Words:
-    """Return "a pug, not a husky" as "instead of a husky, a pug", and "on the left, not right" as its first part."""
-    at = next((at for at in range(1, len(words)) if words[at] == "not" and words[at - 1] in MARKS), 0)
+    """Return "a pug, not a husky" as "instead of a husky, a pug", and "left, not right" as "left"."""
+    at = words.index("not") if "not" in words else 0
     end = next((end for end in range(at, len(words)) if words[end] in MARKS), len(words))
-    said, denied = words[: at - 1], words[at + 1 : end]
-    if not at or _roles(said).isdisjoint({*_STATED, "relation", "side"}):
+    said, denied = words[: at - (words[at - 1] in MARKS)], words[at + 1 : end]
+    says_both = all(_roles(part) & {*_STATED, *_PLACED} for part in (said, denied))
+    if not at or not says_both or without_step(words[at:end])[1]:
         return words
     if {said[0], *denied[:1]} <= {"a", "an"}:
         return ["instead", "of", *denied, ",", *said, *words[end:]]
@@ -121,7 +136,7 @@ def _without_denial(words: Words) -> Words:
 
 
 def _preferred(words: Words) -> Words:
-    """Return "papaya rather than plum" as "papaya instead of plum", "a pug would be nicer" as "a pug instead"."""
+    """Return "a pug would be nicer" as "a pug instead", "rather than" as "instead of"."""
     text = f" {' '.join(words)} ".replace(" rather than ", " instead of ").split()
     at = text.index("would") if "would" in text else 0
     if not at or text[at + 1 : at + 2] == ["you"] or _STATED.isdisjoint(_roles(text[:at])):
@@ -136,7 +151,7 @@ def _gone(words: Words) -> Words:
     while length and words[length - 1] in _ENDS:
         length -= 1
     said = words[1:length] if words[:1] in (["make"], ["let"]) else words[:length]
-    is_gone = not {"go", "gone", "disappear", "vanish"}.isdisjoint(words[length:])
+    is_gone = not _GONE.isdisjoint(words[length:])
     return ["remove", *said] if is_gone and said[:1] == ["the"] else words
 
 
@@ -151,6 +166,17 @@ def _resized_once(words: Words) -> Words:
     said, step = without_step(words[at + 1 :])
     says_no_more = {*said} <= {"it", "make", "them", "so", "and", "please", "a", "bit"}
     return words[:at] if at and step and says_no_more and without_step(words[:at])[1] else words
+
+
+def _beside_each_other(words: Words) -> Words:
+    """Return "next to each other" as "beside it", and "a second dog" as "one more dog"."""
+    text = " ".join(word for word in words if word not in MARKS)
+    if text.removeprefix("no ").removesuffix(" please") in _EACH_OTHER:
+        return ["beside", "it"]
+    for at in range(len(words) - 2):
+        if words[at] == "a" and words[at + 1] in ("second", "third"):
+            return [*words[:at], "one", "more", *words[at + 2 :]]
+    return words
 
 
 def _at_sides(words: Words) -> Words:
@@ -176,13 +202,14 @@ def _corrected(words: Words) -> Words:
     comma = words.index(",") if "," in words else 0
     if words[:1] == ["no"] and comma > 1 and words[comma + 1 : comma + 2] in (["a"], ["an"], ["the"]):
         return ["instead", "of", *words[1:]]
+    if words[:2] in (["not", "a"], ["not", "an"]) and words[comma + 1 : comma + 2] in (["a"], ["an"]):
+        return ["instead", "of", *words[1:]]
     if words[:1] == ["not"] and comma and not _STATED.isdisjoint(_roles(words[comma:])):
         words = ["no", *words[comma:]]
     is_other = words[:1] == ["actually"] and [w for w in words[1:] if w not in MARKS][:1] in (["a"], ["an"])
-    length = begins(words, CHANGES["corrections"]) or 2 * (words[:2] == ["no", ","]) or int(is_other)
-    rest = [word for word in words[length:] if word not in MARKS]
-    length += begins(rest, CHANGES["corrections"]) if length else 0  # "no, I meant a husky"
-    return [*[word for word in words[length:] if word not in MARKS], "instead"] if length else words
+    plain = [word for word in words if word not in MARKS]  # "no, I meant a husky"
+    length = begins(plain, CHANGES["corrections"]) or int(is_other or words[:2] == ["no", ","])
+    return [*plain[length:], "instead"] if length else words
 
 
 _RULES: tuple[Callable[[Words], Words], ...] = (
@@ -190,6 +217,7 @@ _RULES: tuple[Callable[[Words], Words], ...] = (
     _without_denial,
     _preferred,
     _at_sides,
+    _beside_each_other,
     _repeated,
     _without_rest,
     _removed,
