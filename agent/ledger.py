@@ -26,18 +26,23 @@ def is_complete(ledger: Ledger | None, concepts: Sequence[Concept]) -> bool:
     return {concept.name for concept in concepts} <= {row.concept for row in ledger.rows}
 
 
-def _order(attempt: Attempt) -> tuple[int, int, float, float, int]:
-    """Return the sort key: present rows, steps (fewer only in a draft), belief, less leaked, earlier.
+def _order(attempt: Attempt) -> tuple[int, int, int, float, float, int]:
+    """Return the sort key: present rows, steps, referenced concepts, belief, less leaked, earlier.
 
-    An attempt without a ledger comes after every judged one.
+    A draft may have fewer steps. Where a critic is unsure of a concept, which it may never have seen, an
+    image that was generated with a reference of it is the better guess. An attempt without a ledger comes
+    after every judged one.
     """
     if attempt.ledger is None:
-        return (-1, 0, 0.0, 0.0, -attempt.number)
+        return (-1, 0, 0, 0.0, 0.0, -attempt.number)
+    shown = {reference.concept for reference in attempt.request.references}
+    referenced = sum(row.status == "unsure" and row.concept in shown for row in attempt.ledger.rows)
     present = len(attempt.ledger.rows) - len(missing(attempt.ledger))
     steps = attempt.request.num_inference_steps
     leaked = max((max(leak.background or 0.0, leak.copied) for leak in attempt.leaks), default=0.0)
     # in tenths, as smaller differences are noise
-    return (present, steps, sum(map(belief, attempt.ledger.rows)), -round(leaked, 1), -attempt.number)
+    beliefs = sum(map(belief, attempt.ledger.rows))
+    return (present, steps, referenced, beliefs, -round(leaked, 1), -attempt.number)
 
 
 def best(attempts: Sequence[Attempt]) -> Attempt | None:

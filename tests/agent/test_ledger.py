@@ -3,7 +3,17 @@
 import pytest
 
 from pleinair.agent.ledger import best, is_complete, latest, missing
-from pleinair.tools.types import Attempt, Concept, GenerateRequest, Ledger, Picture, Row, Status
+from pleinair.tools.types import (
+    Attempt,
+    Concept,
+    GenerateRequest,
+    Hit,
+    Ledger,
+    Picture,
+    Reference,
+    Row,
+    Status,
+)
 
 REQUEST = GenerateRequest(prompt="p", height=16, width=16, num_inference_steps=1, guidance_scale=1, seed=0)
 PICTURE = Picture(sha256="0" * 64, width=16, height=16)
@@ -52,6 +62,19 @@ def test_the_best_has_more_present_rows_then_more_belief_then_came_earlier() -> 
     unjudged = attempt(3, judged=False)
     assert best([weak, strong, worse, unjudged]) is strong
     assert best([weak, weak.model_copy(update={"number": 4})]) is weak
+
+
+def test_of_images_that_the_critic_is_unsure_of_the_one_with_a_reference_is_best() -> None:
+    rows = (row("finch", "present"), row("coupe", "unsure"))
+    reference = Reference(concept="coupe", hit=Hit(id="coupe.png", score=0.9), picture=PICTURE)
+    request = REQUEST.model_copy(update={"references": (reference,)})
+    draft, second = attempt(0, *rows), attempt(1, *rows).model_copy(update={"request": request})
+    assert best([draft, second]) is second
+    of_other = reference.model_copy(update={"concept": "finch"})
+    other = second.model_copy(update={"request": REQUEST.model_copy(update={"references": (of_other,)})})
+    assert best([draft, other]) is draft
+    seen = attempt(2, row("finch", "present"), row("coupe", "present", 0.5))
+    assert best([draft, second, seen]) is seen
 
 
 def test_a_confident_absence_counts_for_less_than_a_doubtful_one() -> None:

@@ -131,6 +131,8 @@ class PocketChat(BaseChatModel):
     def _row(self, concept: str, detection: Detection) -> Json:
         p = detection.probability
         status = "present" if p >= self.present_at else "missing" if p <= self.missing_at else "unsure"
+        if detection.unknown and status == "missing":
+            status = "unsure"  # what it never learnt to see may be there
         confidence = {"present": p, "missing": 1 - p, "unsure": max(p, 1 - p)}[status]
         evidence = {"present": "seen", "missing": "not found", "unsure": "perhaps seen"}[status]
         if detection.box and status != "missing":
