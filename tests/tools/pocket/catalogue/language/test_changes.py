@@ -384,3 +384,9 @@ def test_refusals(before: str, text: str, kind: Kind, phrase: str) -> None:
     with pytest.raises(NotUnderstood) as refusal:
         changed(before, text)
     assert (refusal.value.kind, refusal.value.phrase) == (kind, phrase)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "!?", "not", "would", "so"])
+def test_text_without_a_change_is_refused(text: str) -> None:
+    with pytest.raises(NotUnderstood):
+        change(text, read("a dog").request)

@@ -60,9 +60,7 @@ def change(text: str, before: Request) -> Change:
         reading = read(text)
         return Change(reading.request, True, omitted=reading.omitted, corrected=reading.corrected)
     request = before
-    clauses = [
-        *filter(None, _clauses(with_names(words, before)))
-    ]  # "the same, but at night" has an empty one
+    clauses = [clause for clause in _clauses(with_names(words, before)) if clause]
     changes = [clause for clause in clauses if not _leaves(clause)] if len(clauses) > 1 else clauses
     for clause in changes:
         if _removes_again(clause, request, before):

@@ -125,10 +125,12 @@ def _is_comment(words: Words) -> bool:
 def _without_denial(words: Words) -> Words:
     """Return "a pug, not a husky" as "instead of a husky, a pug", and "left, not right" as "left"."""
     at = words.index("not") if "not" in words else 0
+    if not at:
+        return words
     end = next((end for end in range(at, len(words)) if words[end] in MARKS), len(words))
     said, denied = words[: at - (words[at - 1] in MARKS)], words[at + 1 : end]
     says_both = all(_roles(part) & {*_STATED, *_PLACED} for part in (said, denied))
-    if not at or not says_both or without_step(words[at:end])[1]:
+    if not says_both or without_step(words[at:end])[1]:
         return words
     if {said[0], *denied[:1]} <= {"a", "an"}:
         return ["instead", "of", *denied, ",", *said, *words[end:]]
@@ -169,10 +171,13 @@ def _resized_once(words: Words) -> Words:
 
 
 def _beside_each_other(words: Words) -> Words:
-    """Return "next to each other" as "beside it", and "a second dog" as "one more dog"."""
+    """Return "next to each other" as "beside it"."""
     text = " ".join(word for word in words if word not in MARKS)
-    if text.removeprefix("no ").removesuffix(" please") in _EACH_OTHER:
-        return ["beside", "it"]
+    return ["beside", "it"] if text.removeprefix("no ").removesuffix(" please") in _EACH_OTHER else words
+
+
+def _counted_on(words: Words) -> Words:
+    """Return "a second dog" as "one more dog"."""
     for at in range(len(words) - 2):
         if words[at] == "a" and words[at + 1] in ("second", "third"):
             return [*words[:at], "one", "more", *words[at + 2 :]]
@@ -218,6 +223,7 @@ _RULES: tuple[Callable[[Words], Words], ...] = (
     _preferred,
     _at_sides,
     _beside_each_other,
+    _counted_on,
     _repeated,
     _without_rest,
     _removed,
