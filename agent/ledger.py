@@ -27,11 +27,12 @@ def is_complete(ledger: Ledger | None, concepts: Sequence[Concept]) -> bool:
 
 
 def _order(attempt: Attempt) -> tuple[int, int, int, float, float, int]:
-    """Return the sort key: present rows, steps, referenced concepts, belief, less leaked, earlier.
+    """Return the sort key: present rows, steps, referenced concepts, belief, less background leaked, earlier.
 
     A draft may have fewer steps. Where a critic is unsure of a concept, which it may never have seen, an
     image that was generated with a reference of it is the better guess. An attempt without a ledger comes
-    after every judged one.
+    after every judged one. How similar a whole image is to its reference does not count: the more of a
+    concept came across, the more similar they are.
     """
     if attempt.ledger is None:
         return (-1, 0, 0, 0.0, 0.0, -attempt.number)
@@ -39,9 +40,9 @@ def _order(attempt: Attempt) -> tuple[int, int, int, float, float, int]:
     referenced = sum(row.status == "unsure" and row.concept in shown for row in attempt.ledger.rows)
     present = len(attempt.ledger.rows) - len(missing(attempt.ledger))
     steps = attempt.request.num_inference_steps
-    leaked = max((max(leak.background or 0.0, leak.copied) for leak in attempt.leaks), default=0.0)
-    # in tenths, as smaller differences are noise
+    leaked = max((leak.background or 0.0 for leak in attempt.leaks), default=0.0)
     beliefs = sum(map(belief, attempt.ledger.rows))
+    # leaked in tenths, as smaller differences are noise
     return (present, steps, referenced, beliefs, -round(leaked, 1), -attempt.number)
 
 

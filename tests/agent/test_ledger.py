@@ -8,6 +8,7 @@ from pleinair.tools.types import (
     Concept,
     GenerateRequest,
     Hit,
+    Leak,
     Ledger,
     Picture,
     Reference,
@@ -75,6 +76,17 @@ def test_of_images_that_the_critic_is_unsure_of_the_one_with_a_reference_is_best
     assert best([draft, other]) is draft
     seen = attempt(2, row("finch", "present"), row("coupe", "present", 0.5))
     assert best([draft, second, seen]) is seen
+
+
+def test_of_equal_ledgers_the_one_with_less_of_the_references_background_is_best() -> None:
+    def leaky(number: int, background: float | None, copied: float) -> Attempt:
+        leak = Leak(concept="finch", id="finch.png", background=background, copied=copied)
+        return attempt(number, row("finch", "unsure")).model_copy(update={"leaks": (leak,)})
+
+    like_reference, unlike = leaky(1, 0.02, 0.9), leaky(2, 0.03, 0.2)
+    assert best([like_reference, unlike]) is like_reference  # the more of the finch, the more alike
+    assert best([leaky(1, 0.6, 0.9), unlike]) is unlike
+    assert best([leaky(1, None, 0.9), unlike]).number == 1  # type: ignore[union-attr]
 
 
 def test_a_confident_absence_counts_for_less_than_a_doubtful_one() -> None:

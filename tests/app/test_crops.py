@@ -110,7 +110,7 @@ def test_options_are_checked(place: Path) -> None:
         load(overrides={"crops.least": 0})
     with pytest.raises(BadInput, match=r"crops\.when = 'sometimes'.*'never', 'apart' or 'always'"):
         load(overrides={"crops.when": "sometimes"})
-    assert load().crops == CropOptions(least=24)
+    assert load().crops == CropOptions(when="always", margin=0.2, least=24)
 
 
 def test_a_pocket_library_of_another_format_is_not_used(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

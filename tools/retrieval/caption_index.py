@@ -55,11 +55,23 @@ _STARTS = "starts.npy"
 
 def words(text: str) -> list[str]:
     """Split a text into the words that count, in lower case and without plural endings."""
+    return [_stem(word) for word in _inflected(text)]
+
+
+def _inflected(text: str) -> list[str]:
+    """Split a text into the words that count, in lower case and with their plural endings."""
     from bm25s.stopwords import STOPWORDS_EN
 
     plain = _ACCENTS.sub("", normalize("NFKD", normalize("NFKC", text).casefold()))
     split = _WORD.findall(_POSSESSIVE.sub("", normalize("NFC", plain)))
-    return [_stem(word) for word in split if word not in STOPWORDS_EN and word not in _IGNORED]
+    return [word for word in split if word not in STOPWORDS_EN and word not in _IGNORED]
+
+
+def is_in_number(caption: str, query: str) -> bool:
+    """Return whether no word of a query is in a caption in the other number only: finches for a finch."""
+    stated = set(_inflected(caption))
+    other = {_stem(word) for word in stated}
+    return all(word in stated or _stem(word) not in other for word in _inflected(query))
 
 
 def core_words(text: str) -> list[str]:

@@ -49,7 +49,7 @@ from pleinair.tools.retrieval.filters import (
     similar,
 )
 from pleinair.tools.retrieval.fusion import Same, distinct, fuse
-from pleinair.tools.retrieval.lexical import CaptionOrder, Lexical
+from pleinair.tools.retrieval.lexical import CaptionOrder, Lexical, NumberOrder
 from pleinair.tools.retrieval.rerank import EACH, interleave
 from pleinair.tools.retrieve import open_image, search_all
 from pleinair.tools.types import BadInput, Encoder, Hit, Retriever, Value
@@ -373,6 +373,7 @@ def hybrid(corpus: Corpus) -> Merged:
     A hit counts if its caption has the words of the query, or if its cosine reaches the threshold. Hits of
     which both is true come first, then those by their captions: an encoder finds something similar to any
     name, also to one that it never learnt. Dense hits under the threshold come last, and are not fused.
+    Captions that name the thing in the query's number rank before others.
     """
     flat, dense = threshold_of(corpus.options), corpus.thresholded
 
@@ -387,7 +388,8 @@ def hybrid(corpus: Corpus) -> Merged:
         weak = [hit for hit in by_vector if hit.id not in ids]
         return [*sorted(fused, key=lambda hit: _MATCHES.index(hit.matched_by)), *weak]
 
-    return Merged((Lexical(dense), dense), merge, lambda k: max(k, DEPTH), vector=dense.vector)
+    lexical = NumberOrder(Lexical(dense))
+    return Merged((lexical, dense), merge, lambda k: max(k, DEPTH), vector=dense.vector)
 
 
 def _as_fused(hit: Hit, threshold: float) -> Hit:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pleinair.tools.locks import Once
-from pleinair.tools.retrieval.caption_index import CaptionIndex
+from pleinair.tools.retrieval.caption_index import CaptionIndex, is_in_number
 from pleinair.tools.retrieval.catalogue import Entries
 from pleinair.tools.retrieval.filters import Wrapper
 from pleinair.tools.retrieve import check_query
@@ -96,6 +96,18 @@ class CaptionOrder(_ByCaptions):
         if isinstance(self._entries, Entries):
             return self._entries.row
         return {entry.id: row for row, entry in enumerate(self._entries)}.__getitem__
+
+
+class NumberOrder(Wrapper):
+    """Retriever that puts hits last whose captions name the thing in another number than the query.
+
+    In an image of two finches each is smaller than one alone, and a generator that draws one copies both.
+    """
+
+    def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
+        """Search for up to `k` images, those in the query's number first, else in their order."""
+        hits = super().search(query, k, seed)
+        return sorted(hits, key=lambda hit: not is_in_number(hit.caption, query))
 
 
 def _best(scores: NDArray[np.float32], k: int) -> list[int]:

@@ -29,17 +29,19 @@ def test_figures() -> None:
         "images": 2,
     }
     assert figures["over draft"]["ci"][0] < 0.25 < figures["over draft"]["ci"][1]
+    equal = [{"draft": 1.0, "result": 1.0, "images": 1.0}] * 4
+    assert summarise(cases, base, equal)["worse"]["ci"][1] == pytest.approx(1 - 0.025 ** (1 / 4))
 
 
-def row(over_draft: tuple[float, int], over_base: float) -> dict[str, Any]:
-    low, n = over_draft
-    return {"over draft": {"ci": [low, 1], "n": n}, "over base": {"mean": over_base}}
+def row(worse: tuple[float, int], over_base: float) -> dict[str, Any]:
+    high, n = worse
+    return {"worse": {"ci": [0, high], "n": n}, "over base": {"mean": over_base}}
 
 
 def test_bars() -> None:
     rare = row((0, 200), 0.6)
-    assert not missed_bars({"0.2": {"known": row((-0.02, 500), 0), "rare": rare}})
-    for known in (row((-0.03, 500), 0), row((0.0, 499), 0)):
+    assert not missed_bars({"0.2": {"known": row((0.02, 500), 0), "rare": rare}})
+    for known in (row((0.03, 500), 0), row((0, 499), 0)):
         assert len(missed_bars({"0.2": {"known": known, "rare": rare}})) == 1
     assert len(missed_bars({"0.2": {"known": row((0, 500), 0), "rare": row((0, 200), 0.59)}})) == 1
     assert len(missed_bars({"0.1": {"known": row((0, 500), 0), "rare": rare}})) == 2

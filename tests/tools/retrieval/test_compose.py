@@ -132,6 +132,14 @@ def test_auto_is_hybrid_where_there_are_captions(captions: dict[str, str], kind:
     assert {hit.score_kind for hit in hits} == {kind}
 
 
+def test_hybrid_prefers_the_number_of_the_query() -> None:
+    captions = {"a": "finches in snow", "b": "a finch on an old fence in snow"}
+    options = RetrievalOptions(method="hybrid", deduplicate=0)
+    retriever = compose(options, corpus(options, FakeRetriever("ab", captions)))
+    assert ids(retriever.search("a finch", 2)) == "ba"
+    assert ids(retriever.search("two finches", 2)) == "ab"
+
+
 def test_hybrid_merges_more_hits_than_are_asked_for() -> None:
     dense, options = fake(), RetrievalOptions(method="hybrid", deduplicate=0)
     retriever = compose(options, corpus(options, dense))

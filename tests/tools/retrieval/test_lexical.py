@@ -10,8 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.fake_retriever import FakeRetriever, ids
 
-from pleinair.tools.retrieval.caption_index import words
-from pleinair.tools.retrieval.lexical import RERANKED, CaptionOrder, Lexical, score_captions
+from pleinair.tools.retrieval.caption_index import is_in_number, words
+from pleinair.tools.retrieval.lexical import (
+    RERANKED,
+    CaptionOrder,
+    Lexical,
+    NumberOrder,
+    score_captions,
+)
 from pleinair.tools.types import BadInput, Hit
 
 CAPTIONS = {
@@ -107,6 +113,29 @@ def test_captions_order_the_hits_which_keep_their_scores() -> None:
     assert ids(hits) == "aced"
     assert [hit.score for hit in hits] == pytest.approx([0.7, 0.6, 0.5, 0.9])
     assert fake.sizes == [RERANKED]
+
+
+@pytest.mark.parametrize(
+    ("caption", "query", "is_in"),
+    [
+        ("two saint bernards in a field", "a Saint Bernard", False),
+        ("a saint bernard in a field", "a Saint Bernard", True),
+        ("a saint bernard", "two saint bernards", False),
+        ("a wolf beside two wolves", "wolf", True),
+        ("the fox's den", "fox", True),
+        ("two geese\na goose and its mate", "goose", True),
+        ("a pug", "wolf", True),
+        ("", "wolf", True),
+    ],
+)
+def test_captions_in_another_number_than_the_query(caption: str, query: str, is_in: bool) -> None:
+    assert is_in_number(caption, query) == is_in
+
+
+def test_captions_in_another_number_come_last() -> None:
+    captions = {"a": "two finches", "b": "a wren", "c": "", "d": "finches in the snow", "e": "a finch"}
+    assert ids(NumberOrder(FakeRetriever("dcbae", captions)).search("a finch", 5)) == "cbeda"
+    assert ids(NumberOrder(FakeRetriever("dcbae", captions)).search("finches", 5)) == "dcbae"
 
 
 def test_all_requested_hits_are_ordered() -> None:
