@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,15 +68,22 @@ def _inflected(text: str) -> list[str]:
 
 
 def is_in_number(caption: str, query: str) -> bool:
-    """Return whether no word of a query is in a caption in the other number only: finches for a finch."""
+    """Return whether no word for the query's thing is in a caption in the other number only.
+
+    "Two finches" is in another number than "a finch" and "a finch on the rocks".
+    """
     stated = set(_inflected(caption))
-    other = {_stem(word) for word in stated}
-    return all(word in stated or _stem(word) not in other for word in _inflected(query))
+    stems = {_stem(word) for word in stated}
+    return all(word in stated or _stem(word) not in stems for word in _core(query, _inflected))
 
 
 def core_words(text: str) -> list[str]:
     """Return the words of a text that name the thing: those before its place, or all where there are none."""
-    return next(filter(None, map(words, _PLACE.split(text.casefold()))), words(text))
+    return _core(text, words)
+
+
+def _core(text: str, split: Callable[[str], list[str]]) -> list[str]:
+    return next(filter(None, map(split, _PLACE.split(text.casefold()))), split(text))
 
 
 def _stem(word: str) -> str:

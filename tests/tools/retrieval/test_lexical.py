@@ -125,6 +125,8 @@ def test_captions_order_the_hits_which_keep_their_scores() -> None:
         ("the fox's den", "fox", True),
         ("two geese\na goose and its mate", "goose", True),
         ("a pug", "wolf", True),
+        ("a wolf on a rock", "wolf on the rocks", True),
+        ("wolves on the rocks", "wolf on the rocks", False),
         ("", "wolf", True),
     ],
 )
