@@ -55,7 +55,8 @@ def choose_crop(
     if options.when == "apart" and not _count_removed(others, crop):
         return None
     x0, y0, x1, y1 = pixels(crop, size)
-    return crop if min(x1 - x0, y1 - y0) >= options.least else None
+    is_whole = (x0, y0, x1, y1) == (0, 0, *size)
+    return crop if min(x1 - x0, y1 - y0) >= options.least and not is_whole else None
 
 
 def _count_removed(others: Sequence[Box], crop: Box) -> int:

@@ -17,7 +17,7 @@ from pleinair.app.storyboard import png
 from pleinair.app.storyboard.export import render_html
 from pleinair.app.storyboard.gallery import Gallery, ShownImage
 from pleinair.app.storyboard.html import TEMPLATES
-from pleinair.app.storyboard.png import Column, columns, font, render_png, wrapped
+from pleinair.app.storyboard.png import Column, columns, font, legible, render_png, wrapped
 from pleinair.app.storyboard.words import box_marks, concepts_heading, link
 from pleinair.app.trace.trace import AttemptTrace, Trace, trace_begun
 from pleinair.tools.types import Attempt, Box, GenerateRequest, Hit, Ledger, Picture, Row
@@ -244,6 +244,16 @@ def test_long_words_are_wrapped_and_cut_texts_end_in_an_ellipsis() -> None:
     column = Column(150)
     column.text(word, 11, most=2)
     assert len(column.lines) == 2 and column.lines[1].endswith("…")
+
+
+def test_signs_that_the_typeface_lacks_are_drawn_as_similar_ones() -> None:
+    assert legible("96 × 64 · “café” – 中 ½") == "96 x 64 · “cafe” - 中 ½"
+    lines = ["96 × 64, café", "96 x 64, cafe"]
+    drawn, similar = (Column(200), Column(200))
+    drawn.text(lines[0])
+    similar.text(lines[1])
+    assert drawn.image().tobytes() == similar.image().tobytes()
+    assert drawn.lines == lines[:1]
 
 
 def test_a_pasted_image_has_its_place_and_size() -> None:

@@ -83,6 +83,11 @@ def corners() -> st.SearchStrategy[Box]:
     )
 
 
+def test_a_crop_that_would_be_the_whole_image_is_none() -> None:
+    options = CropOptions(when="always", margin=1, least=1)
+    assert choose_crop(["finch"], {"finch": (0.2, 0.2, 0.8, 0.8)}, SIZE, options) is None
+
+
 @given(box=corners(), other=corners(), margin=st.floats(0, 1), least=st.integers(1, 60))
 def test_a_crop_contains_the_concept_and_lies_in_the_image(
     box: Box, other: Box, margin: float, least: int
