@@ -31,7 +31,7 @@ from pleinair.app.settings import load
 def watch(title):
     def show(done, total):
         if title == "Indexing images":
-            sys.stderr.write(json.dumps([done, total]) + "\\n")
+            sys.stderr.write(f"progress: [{done}, {total}]\\n")
             sys.stderr.flush()
     yield show
 
@@ -57,12 +57,11 @@ class Place:
             text=True,
         )
 
-    def build(self, library: Path, home: str, address: str = "", **options: Any) -> list[list[int]]:
-        """Build an index to its end, and return the progress that was shown."""
+    def build(self, library: Path, home: str, address: str = "", **options: Any) -> None:
+        """Build an index to its end."""
         output, errors = (process := self.start(library, home, address, **options)).communicate(timeout=SOON)
         assert process.returncode == 0, errors[-3000:]
         assert "are indexed" in output
-        return [json.loads(line) for line in errors.splitlines() if line.startswith("[") and "," in line[:9]]
 
     def index(self, home: str) -> Path:
         (manifest,) = (self.folder / home).rglob("manifest.json")
@@ -121,17 +120,20 @@ def test_a_killed_build_goes_on_without_a_node_and_computes_nothing_again(
     ]
     assert 0 < len(ids) == len(set(ids)) < FEW
     process = place.start(library, "killed", cluster.address)
-    first = next(line for line in cast(IO[str], process.stderr) if line.startswith("["))
+    stderr = cast(IO[str], process.stderr)  # Ray writes lines of its own there
+    first = next(line for line in stderr if line.startswith("progress: ")).removeprefix("progress: ")
     before = len(place.shards("killed"))
     until(lambda: len(place.shards("killed")) > before or process.poll() is not None)
     assert process.poll() is None
     cluster.kill_node(0)
-    output, errors = process.communicate(timeout=SOON)
+    try:
+        output, errors = process.communicate(timeout=SOON)
+    finally:
+        cluster.add_node()
     assert process.returncode == 0, errors[-3000:]
     assert json.loads(first) == [len(ids), FEW + 1]
     alone, killed = place.index("alone"), place.index("killed")
     assert (alone / "manifest.json").read_bytes() == (killed / "manifest.json").read_bytes()
-    cluster.add_node()
 
 
 HOPELESS = """
