@@ -23,7 +23,7 @@ from pleinair.app.api import draw, enqueue, home, resume, run_table
 from pleinair.app.batch.outcomes import OUTCOMES
 from pleinair.app.cli.main import app
 from pleinair.app.engines import build_generator, on_device
-from pleinair.app.runs.events import Ended, Event, Progress, StepFinished, payloads, read
+from pleinair.app.runs.events import Ended, Event, EventLog, Payload, Progress, StepFinished, payloads, read
 from pleinair.app.runs.owner import Owner
 from pleinair.app.runs.row import Run
 from pleinair.app.runs.store import Runs
@@ -184,39 +184,50 @@ def test_draw_shows_its_images_in_order_and_the_files_are_those_of_one_device(
     assert blocks(result.stderr) == blocks(alone.stderr) != []
 
 
-def interrupt_when_two_are_drawn(settings: dict[str, Any], times: int) -> threading.Thread:
-    """Press Ctrl-C so many times once two runs are at work, in processes that have started before."""
+@pytest.fixture
+def interrupt(settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Return a function that lets Ctrl-C be pressed so many times while two runs wait at a diffusion step."""
     for device in DEVICES:
-        worker_on(settings, device).greet()
+        worker_on(settings, device).greet()  # the processes have started before
+    write, first = EventLog.write, list[EventLog]()
 
-    def press() -> None:
-        while len([run for run in run_table().newest(9) if steps_of(run.id)]) < 2:
-            time.sleep(0.02)
-        for _ in range(times):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.02)
+    def interrupt(times: int) -> None:
+        def press() -> None:
+            for _ in range(times):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.02)
 
-    thread = threading.Thread(target=press)
-    thread.start()
-    return thread
+        barrier = threading.Barrier(2, press)
+
+        def meet(log: EventLog, payload: Payload, step: str = "", attempt: int = 0) -> None:
+            write(log, payload, step, attempt)
+            if isinstance(payload, Progress) and payload.done and len(first) < 2 and log not in first:
+                first.append(log)
+                barrier.wait(WAIT)
+
+        monkeypatch.setattr(EventLog, "write", meet)
+
+    return interrupt
 
 
 SLOW = ("draw", "a finch", "--graph", "direct", "--num-images", "3", "--num-inference-steps", "400")
 
 
-def test_ctrl_c_ends_the_runs_at_work_and_those_that_wait(settings: dict[str, Any]) -> None:
-    thread = interrupt_when_two_are_drawn(settings, 1)
+def test_ctrl_c_ends_the_runs_at_work_and_those_that_wait(
+    settings: dict[str, Any], interrupt: Callable[[int], None]
+) -> None:
+    interrupt(1)
     result = command(*SLOW, settings=settings)
-    thread.join()
     assert result.exit_code == 130
     assert [run.status for run in run_table().newest(3)] == ["cancelled"] * 3
     assert result.stderr.count("cancelled: you asked it to stop") == 3
 
 
-def test_a_second_ctrl_c_leaves_runs_that_go_on(settings: dict[str, Any]) -> None:
-    thread = interrupt_when_two_are_drawn(settings, 2)
+def test_a_second_ctrl_c_leaves_runs_that_go_on(
+    settings: dict[str, Any], interrupt: Callable[[int], None]
+) -> None:
+    interrupt(2)
     result = command(*SLOW, settings=settings)
-    thread.join()
     assert result.exit_code == 130
     assert "pleinair: stopped at once" in result.stderr
     left = [run for run in run_table().newest(3) if run.status != "cancelled"]
@@ -226,16 +237,17 @@ def test_a_second_ctrl_c_leaves_runs_that_go_on(settings: dict[str, Any]) -> Non
     assert resume(left[0].id).outcome.ending == "unchecked"
 
 
-def test_a_batch_has_a_run_on_each_device_and_the_outcomes_of_one(settings: dict[str, Any]) -> None:
+def test_a_batch_has_a_run_on_each_device_and_the_outcomes_of_one(
+    settings: dict[str, Any], interrupt: Callable[[int], None]
+) -> None:
     rows: list[dict[str, Any]] = [
         {"prompt": "a finch", "seed": 1, "num_images": 2, "num_inference_steps": 200},
         {"prompt": "a wren", "num_inference_steps": 200},
         {"prompt": "an owl"},
     ]
     Path("rows.jsonl").write_text("\n".join(json.dumps(row | {"graph": "direct"}) for row in rows), "utf-8")
-    thread = interrupt_when_two_are_drawn(settings, 1)
+    interrupt(1)
     result = command("batch", "rows.jsonl", "--out", "both", settings=settings)
-    thread.join()
     assert result.exit_code == 130, result.output
     assert "0 of 4 images done" in result.stderr
     assert len(run_table().newest(9)) == 2
