@@ -62,9 +62,10 @@ def _status(session: ChatSession) -> str:
         return "Nothing was drawn. Describe what is to be seen; /help lists all commands."
     message = session.message()
     version = message.version
+    reason = version.reason.rstrip(".")
     usage = trace_begun(find(version.run), session.places).usage
     return printable(
-        f"Request {message.number} ({message.prompt[:200]}) is {version.status}: {version.reason}. "
+        f"Request {message.number} ({message.prompt[:200]}) is {version.status}: {reason}. "
         f"It took {spent(usage)}. /trace shows its steps, /refs the references, /help all commands."
     )
 

@@ -42,7 +42,7 @@ things; of one or two different things each may be there once, twice or three ti
 can have a colour ("a red car"), a named species has its own. What is not in this world (other animals,
 people, clothes, actions, styles, text) is refused before an image is drawn, in one line with the nearest
 names. A chat takes changes ("add a dog on the left", "make it night", "a hoopoe instead of the puffin") and
-answers "what can you draw?", "which birds do you know?".
+answers "what can you draw?", "which birds do you know?"; other questions are refused, not drawn.
 
 ## Names
 

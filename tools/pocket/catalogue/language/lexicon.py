@@ -274,6 +274,18 @@ def begins(words: Sequence[str], phrases: Sequence[str]) -> int:
     return max((len(phrase.split()) for phrase in phrases if text.startswith(f"{phrase} ")), default=0)
 
 
+def is_question(text: str) -> bool:
+    """Return whether a text asks something, which "can you draw a robin?" and "how about a robin?" do not."""
+    words = [word for word in words_of(text) if word[0].isalnum()]
+    words = words[begins(words, QUESTIONS["courtesies"]) :]
+    if begins(words, QUESTIONS["proposals"]) or " look like " in f" {' '.join(words)} ":
+        return False
+    if begins(words, QUESTIONS["of_state"]):
+        return True
+    has_verb = not set(words[1:4]).isdisjoint(QUESTIONS["of_state"]) and words[1] not in QUESTIONS["subjects"]
+    return bool(begins(words, QUESTIONS["interrogatives"])) and (has_verb or text.rstrip().endswith("?"))
+
+
 def _tokens(text: str) -> Iterator[_Token]:
     plain = text.replace("\u2019", "'").replace("\u2018", "'").replace("St. ", "St ")
     for match in _TOKEN.finditer(unicodedata.normalize("NFKC", plain)):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from pleinair.tools.pocket.catalogue.language.arrangement import Arrangement
-from pleinair.tools.pocket.catalogue.language.lexicon import FOREIGN, VOCABULARY, Item, scan
+from pleinair.tools.pocket.catalogue.language.lexicon import FOREIGN, VOCABULARY, Item, is_question, scan
 from pleinair.tools.pocket.catalogue.language.phrases import read_phrases
 from pleinair.tools.pocket.catalogue.language.prompts import Request, is_plural, write_prompt
 from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood, with_article
@@ -38,14 +38,21 @@ def read(text: str) -> Reading:
     A plural without a number is two, "some" are three; a light or a weather that is not stated stays "".
 
     Raises:
-        NotUnderstood: the text names what the world does not have or cannot show, or nothing at all.
+        NotUnderstood: the text is a question, names what the world does not have or cannot show, or nothing.
     """
+    check_question(text)
     items, corrections = scan(text)
     _check_language(text, items)
     phrases = read_phrases(items)
     subjects, relations, unplaced = Arrangement(phrases.parts).arrange(text)
     request = Request(subjects, relations, **phrases.fields)
     return Reading(request, (*phrases.omitted, *unplaced), corrections | phrases.narrowed)
+
+
+def check_question(text: str) -> None:
+    """Raise NotUnderstood for a text that asks something in place of asking for an image."""
+    if is_question(text):
+        raise NotUnderstood("question", " ".join(text.split()))
 
 
 def _check_language(text: str, items: Sequence[Item]) -> None:

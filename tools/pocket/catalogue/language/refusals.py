@@ -12,7 +12,7 @@ from pleinair.tools.pocket.language import OutsideWorld
 
 Kind = Literal[
     "unknown name", "too many subjects", "too many of one", "colour", "not shown", "negation", "no subject",
-    "language", "settings", "relations", "change",
+    "language", "settings", "relations", "change", "question",
 ]  # fmt: skip
 _KINDS = ", ".join(kind.plural for kind in KINDS.values())
 
@@ -87,4 +87,7 @@ _MESSAGES: Mapping[Kind, Callable[[str, tuple[str, ...]], str]] = {
         f'I cannot place "{phrase}"; two things can stand in a relation, a third one stands beside them'
     ),
     "change": _change,
+    "question": lambda phrase, nearest: (
+        f'I cannot answer "{phrase}"; I answer "what can you draw?" and draw what you name: "a puffin"'
+    ),
 }

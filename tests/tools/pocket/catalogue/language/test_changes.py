@@ -50,7 +50,12 @@ def changed(before: str, text: str) -> str:
         ),
         ("a poppy right of a rose", "daisy too", "a poppy right of a rose and a daisy"),
         ("a puffin on a beach", "rain and a second puffin", "two puffins on a beach in the rain"),
+        ("a monarch", "put a rose there", "a monarch and a rose"),  # not the colour
+        ("a monarch", "put another orange", "a monarch and an orange"),
+        ("a pug", "more pugs", "two pugs"),
         # removed
+        ("two dogs", "fewer dogs", "a dog"),
+        ("a robin and a blue tit", "remove the blue one", "a robin"),
         ("a taxi and a police car", "I only need the taxi, remove the other one", "a taxi"),
         ("a pug and a police car", "Actually I just want the dog.", "a pug"),
         ("a pug left of a beagle", "delete the one on the right", "a pug"),
@@ -192,10 +197,16 @@ def changed(before: str, text: str) -> str:
         ("a robin and a red car", "put the robin on it", "a robin on a red car"),
         ("a robin and a red car", "the car behind it", "a red car behind a robin"),
         ("a sunflower", "a butterfly above it", "a butterfly above a sunflower"),
-        # names that are colours
+        ("a small owl", "back to normal size", "a barn owl"),
+        # names that are colours, and colours in names
+        ("a car and a red admiral", "make the car red", "a red car and a red admiral"),
         ("a canary and a red car", "canary left of the car", "a canary left of a red car"),
         ("a butterfly on a rose", "change rose to daisy", "a butterfly on a daisy"),
         # in other words
+        ("a red car", "nah, green", "a green car"),
+        ("a dog in the rain", "I changed my mind, sunny", "a dog"),
+        ("a dog", "make it dark, please", "a dog at night"),
+        ("a car", "make it dark blue", "a blue car"),
         ("a crow in the rain", "I want a dog as well", "a crow and a dog in the rain"),
         ("a crow", "is it possible to add a dog?", "a crow and a dog"),
         ("a yellow car", "can the car be green?", "a green car"),
@@ -213,6 +224,8 @@ def changed(before: str, text: str) -> str:
         ("a big white dog", "give him a red car", "a big white dog and a red car"),
         ("a dog", "a little bigger", "a big dog"),
         # several replaced, and places
+        ("a hoopoe and an apple", "replace everything with a dog", "a dog"),
+        ("a monarch and a poppy", "get rid of the poppy and put a rose there", "a monarch and a rose"),
         (
             "a poodle and a corgi",
             "replace the poodle with a pug and the corgi with a beagle",
@@ -368,6 +381,7 @@ def test_what_only_the_caller_can_do_is_in_fields(text: str, expected: dict[str,
         ("a hoopoe", "make it wear a hat", "not shown", "wear a hat"),
         ("a hoopoe", "make the hoopoe green", "colour", "green"),
         ("a hoopoe", "make it green", "colour", "green"),
+        ("a robin and a blue tit", "make the robin blue", "colour", "blue"),
         ("three dogs", "add a dog", "too many of one", "4 × dog"),
         ("a robin, a crow and a taxi", "add a pug", "too many subjects", "robin, crow, taxi, pug"),
         ("a dog and a car", "make it blue", "change", "it blue"),
@@ -378,6 +392,7 @@ def test_what_only_the_caller_can_do_is_in_fields(text: str, expected: dict[str,
         ("a red car and a blue car", "make the car green", "change", "the car"),
         ("a red car", "make the car red", "change", "the car red"),
         ("a dog", "foo bar", "unknown name", "foo bar"),
+        ("a dog", "is the dog bigger?", "question", "is the dog bigger?"),
     ],
 )
 def test_refusals(before: str, text: str, kind: Kind, phrase: str) -> None:

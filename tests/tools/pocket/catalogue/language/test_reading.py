@@ -230,6 +230,22 @@ def test_purposes_and_own_names_are_left_out(prompt: str, omitted: tuple[str, ..
     assert reading.omitted == omitted
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "can you draw a robin?",
+        "How about a robin?",
+        "why not a robin",
+        "what would a robin look like?",
+        "is it possible to see a robin?",
+        "what I want is a robin",
+        "What a lovely robin",
+    ],
+)
+def test_a_wish_in_the_form_of_a_question_is_drawn(prompt: str) -> None:
+    assert read(prompt).request.mentions == (ROBIN,)
+
+
 def test_what_is_looked_for_is_no_purpose() -> None:
     with pytest.raises(NotUnderstood, match="unicorn"):
         read("I am looking for a unicorn")
@@ -279,6 +295,10 @@ def test_what_is_looked_for_is_no_purpose() -> None:
         ("a robin on the beach and a crow in the city", "settings", "beach and city", "beach"),
         ("a robin in rain and fog", "settings", "rain and fog", "rain"),
         ("a robin and a crow on a taxi", "relations", "robin and crow on taxi", "robin"),
+        ("Hello, what colour is a robin", "question", "Hello, what colour is a robin", ""),
+        ("Is that a hoopoe?", "question", "Is that a hoopoe?", ""),
+        ("which butterfly is this?", "question", "which butterfly is this?", ""),
+        ("when was the puffin drawn?", "question", "when was the puffin drawn?", ""),
         ("a taxi with a pug and a robin behind it", "relations", "robin behind it", "taxi"),
         ("a robin on a taxi behind a crow", "relations", "a robin on a taxi behind a crow", "robin"),
     ],

@@ -26,7 +26,7 @@ from pleinair.tools.pocket.catalogue.language.prompts import Mention, Request
 from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood
 
 Words = list[str]
-_OF_ALL = ("them", "all", "both", "everything")
+OF_ALL = ("them", "all", "both", "everything")
 
 
 def joined(words: Sequence[str]) -> str:
@@ -109,7 +109,7 @@ def adjust(words: Words, request: Request) -> Request:
 
 
 def _adjust_named(words: Words, step: str, request: Request) -> Request:
-    is_of_all = not set(_OF_ALL).isdisjoint(words)
+    is_of_all = not set(OF_ALL).isdisjoint(words)
     if is_of_all and len(request.mentions) > 1:
         words = [*words, "all"]
     words = _without_place_before(words, request)

@@ -24,7 +24,7 @@ from pleinair.tools.pocket.catalogue.language.changes.references import INDEFINI
 from pleinair.tools.pocket.catalogue.language.changes.rewording import counted, reworded
 from pleinair.tools.pocket.catalogue.language.lexicon import CHANGES, MARKS, Item, begins, scan, words_of
 from pleinair.tools.pocket.catalogue.language.prompts import Mention, Request
-from pleinair.tools.pocket.catalogue.language.reading import complete, read
+from pleinair.tools.pocket.catalogue.language.reading import check_question, complete, read
 from pleinair.tools.pocket.catalogue.language.refusals import NotUnderstood
 
 _JOINTS = (*MARKS, "and", "then", "but", "also")
@@ -52,6 +52,7 @@ def change(text: str, before: Request) -> Change:
     Raises:
         NotUnderstood: the text is no change, or asks for what the world cannot draw; nothing is changed.
     """
+    check_question(text)
     words, before = reworded(words_of(text)), complete(before)
     for_caller = _for_caller(words, before)
     if for_caller is not None:
@@ -128,7 +129,11 @@ def _earlier(words: Words) -> int:
     """Return the number of the image that "the second was better" means, -1 for "go back", else 0."""
     text = f" {joined(words)} "
     names_things = any(item.role in ("name", "kind", "setting") for item in scan(text)[0])
-    if names_things or not any(f" {phrase} " in text for phrase in CHANGES["earlier"]):
+    if (
+        names_things
+        or without_step(words)[1]
+        or not any(f" {phrase} " in text for phrase in CHANGES["earlier"])
+    ):
         return 0
     number = next((at for at, ordinal in enumerate(_ORDINALS, start=1) if ordinal in words), 0)
     return number or (-1 if {"back", "undo", "previous", "last", "before"} & set(words) else 0)
@@ -254,7 +259,7 @@ def _begins_clause(words: Words, in_removal: bool) -> bool:
     if operation and operation[0] != "add":
         return True
     if (
-        words[:1] == ["add"]
+        words[:1] in (["add"], ["put"])
         or words[1:2] == ["more"]
         or words[:2] in (["one", "of"], ["two", "of"], ["the", "other"])
     ):

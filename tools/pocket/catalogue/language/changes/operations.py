@@ -12,6 +12,7 @@ from typing import Literal
 
 from pleinair.tools.pocket.catalogue.language.arrangement import find, kind_of
 from pleinair.tools.pocket.catalogue.language.changes.adjustments import (
+    OF_ALL,
     Words,
     adjust,
     adjust_some,
@@ -63,6 +64,8 @@ def apply(words: Words, request: Request) -> Request:
     if "instead" in words:
         return _with_own_colours(_instead(words, request))
     operation, length = operation_of(words) or ("adjust", 0)
+    if operation == "add" and words[length - 1] in INDEFINITE:  # "put a rose": without the article a colour
+        length -= 1
     rest = words[length:] if operation in ("add", "remove", "keep") else words
     return _with_own_colours(_FUNCTIONS[operation](rest, request))
 
@@ -192,6 +195,8 @@ def _put(old: Words, new: Words, request: Request, words: Words) -> Request:
     changed = with_fields(request, fields)
     if mention is None:
         return changed
+    if len(request.mentions) > 1 and not {*OF_ALL}.isdisjoint(old):
+        return replace(changed, mentions=(mention,), relations=())
     return with_instead(mention, _target(old, mention, request, words), changed, new)
 
 

@@ -79,7 +79,8 @@ def _copied(before: Sequence[str], request: Request) -> int | None:
         return _at_place(said, request)
     if said == "other":
         return _not_named(before, request)
-    fits = fitting(scan(said)[0], request)
+    in_name = [number for number, mention in enumerate(request.mentions) if said in mention.name.split()]
+    fits = fitting(scan(said)[0], request) or in_name
     return fits[0] if len(fits) == 1 else None
 
 
@@ -105,7 +106,7 @@ def _in_part(words: Sequence[str], at: int, request: Request) -> int | None:
     if (at and words[at - 1] in INDEFINITE) or not _is_alone(words, at):
         return None
     alone = scan(words[at])[0]
-    if any(item.role == "setting" for item in alone):  # "in the city" is no city bus
+    if any(item.role in ("setting", "colour") for item in alone):  # "in the city" is no city bus
         return None
     meant = {item.word.value for item in alone if item.role in NOUNS}
     if any(find(Mention(name), request.mentions) is not None for name in meant):

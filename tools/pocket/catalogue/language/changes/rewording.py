@@ -25,6 +25,7 @@ _SIDES = ("left", "right", "top", "bottom", "front", "back")
 _THERE = [[*words.split()] for words in ("there should be", "can there be", "could there be", "can we have")]
 _PLACED = ("relation", "side", "pronoun")
 _EACH_OTHER = ("next to each other", "beside each other", "side by side", "next to one another")
+_OF_LIGHT = (["it"], ["is"], ["its"], ["and"], ["outside"])  # before "dark"
 _MORE, _LESS = ("more", "extra", "additional"), ("less", "fewer")
 
 
@@ -176,6 +177,15 @@ def _beside_each_other(words: Words) -> Words:
     return ["beside", "it"] if text.removeprefix("no ").removesuffix(" please") in _EACH_OTHER else words
 
 
+def _darkened(words: Words) -> Words:
+    """Return "make it dark" as "make it night"; a dark blue is a colour."""
+    length = len(words)
+    while length and words[length - 1] in (*MARKS, "please"):
+        length -= 1
+    is_light = words[length - 1 : length] == ["dark"] and words[: length - 1][-1:] in ([], *_OF_LIGHT)
+    return [*words[: length - 1], "night", *words[length:]] if is_light else words
+
+
 def _counted_on(words: Words) -> Words:
     """Return "a second dog" as "one more dog"."""
     for at in range(len(words) - 2):
@@ -223,6 +233,7 @@ _RULES: tuple[Callable[[Words], Words], ...] = (
     _preferred,
     _at_sides,
     _beside_each_other,
+    _darkened,
     _counted_on,
     _repeated,
     _without_rest,
@@ -264,7 +275,7 @@ def _with_name(words: Words, name: str) -> Words:
 
 
 def counted(words: Words, request: Request) -> Words:
-    """Return "two more" as "add two dogs", and "one dog less" as "remove one of the dogs"."""
+    """Return "two more" as "add two dogs", "one dog less" and "fewer dogs" as "remove one of the dogs"."""
     several = [mention for mention in request.mentions if mention.count > 1]
     if len(several) == 1 and "of them" in " ".join(words):  # "only one of them"
         words = f" {' '.join(words)} ".replace(" of them ", f" of the {several[0].name} ").split()
@@ -275,12 +286,12 @@ def counted(words: Words, request: Request) -> Words:
     step = next((word for word in words if word in (*_MORE, *_LESS)), "")
     items = scan(" ".join(word for word in words if word != step))[0]
     roles = [item.role for item in items if item.role not in ("filler", "article")]
-    if not step or roles not in (["number"], ["number", "name"], ["number", "kind"]):
+    if not step or [role for role in roles if role != "number"] not in ([], ["name"], ["kind"]) or not roles:
         return words
-    number = next(item for item in items if item.role == "number")
+    number = next((item.text for item in items if item.role == "number"), "one")
     named = [Mention(item.word.value) for item in items if item.role in ("name", "kind")]
     at = find(named[0], request.mentions) if named else 0 if len(request.mentions) == 1 else None
     if at is None:
         return words
     name = (named[0] if named else request.mentions[at]).name
-    return ["add", number.text, name] if step in _MORE else ["remove", number.text, "of", "the", name]
+    return ["add", number, name] if step in _MORE else ["remove", number, "of", "the", name]
