@@ -38,6 +38,7 @@ from pleinair.tools.registry import Kind, did_you_mean, names
 from pleinair.tools.retrieval.compose import (
     AUTO,
     BOTH,
+    NAMED,
     PAPERS,
     Corpus,
     check_method,
@@ -132,9 +133,8 @@ def _as_papers(settings: Settings) -> Settings:
 
 def for_pocket(settings: Settings) -> Settings:
     """Return the settings for the pocket library, whose images differ less than photographs do."""
-    if settings.retrieval.method == AUTO:
-        return _as_papers(settings)
-    retrieval = settings.retrieval.model_copy(update={"drop_near_copies": False})
+    method = NAMED if settings.retrieval.method == AUTO else settings.retrieval.method
+    retrieval = settings.retrieval.model_copy(update={"method": method, "drop_near_copies": False})
     return settings.model_copy(update={"retrieval": retrieval})
 
 
@@ -411,7 +411,8 @@ def open_corpus(
 ) -> Corpus:
     """Return what the retriever of the settings searches, opened when first used.
 
-    The pocket library is searched by vectors unless a method is set: the pocket encoder knows its names.
+    The pocket library is searched by vectors unless a method is set: the pocket encoder knows its names, and
+    its captions tell which they are.
     `library` opens the library in place of reading its folders.
     """
     if settings.library.folder == POCKET:

@@ -240,7 +240,7 @@ def _reason_to_abstain(hits: tuple[Hit, ...], threshold: float, scores: QuerySco
     if any(is_match(hit, threshold) for hit in hits):
         return ""
     best = best_score(hits)
-    if best is None:
+    if best is None or best >= threshold:
         return "no caption has its words"
     words = "; no caption has its words" if any(hit.score_kind == "rrf" for hit in hits) else ""
     of_query = f" of this query, whose mean is {scores.mean:.2f}" if scores else ""

@@ -86,7 +86,7 @@ def test_copies_are_omitted_unless_allowed(place: Path) -> None:
 
 @pytest.mark.parametrize(
     ("method", "threshold"),
-    [("dense", 0.4), ("lexical", -1.0), ("hybrid", 0.4), ("auto", 0.4), ("both", -1.0)],
+    [("dense", 0.4), ("lexical", -1.0), ("hybrid", 0.4), ("auto", 0.4), ("named", 0.4), ("both", -1.0)],
 )
 def test_the_threshold_applies_to_methods_with_cosines(place: Path, method: str, threshold: float) -> None:
     settings = load(overrides={"retrieval.threshold": 0.4, "retrieval.method": method})
@@ -101,16 +101,17 @@ def test_the_papers_graphs_keep_dense_retrieval_unless_a_method_is_set(
         "pleinair.tools.pocket.catalogue.library.write_library", partial(write_library, size=12)
     )
 
-    def kinds(**overrides: Any) -> list[str]:
+    def kinds(query: str = "number 3", **overrides: Any) -> list[str]:
         context = build(load(overrides=overrides), Paths(place / "home"), ArtifactStore(place / "store"))
         return [
-            source.search("number 3", 1)[0].score_kind
+            source.search(query, 1)[0].score_kind
             for source in (context.retriever, context.of_papers.retriever)
         ]
 
     assert kinds() == ["rrf", "cosine"]
     assert kinds(**{"retrieval.method": "hybrid"}) == ["rrf", "rrf"]
-    assert kinds(**{"library.folder": "pocket"}) == ["cosine", "cosine"]
+    assert kinds("a robin", **{"library.folder": "pocket"}) == ["cosine", "cosine"]
+    assert kinds(**{"library.folder": "pocket"}) == ["rrf", "cosine"]  # no caption names it
 
 
 def test_imagerags_options_reach_its_graph(place: Path) -> None:
@@ -244,7 +245,9 @@ def test_near_copies_are_dropped_unless_allowed_and_never_in_the_pocket_library(
     pocket = load(overrides={"library.folder": "pocket", "retrieval.method": "lexical"})
     assert pocket.retrieval.drop_near_copies
     assert not for_pocket(pocket).retrieval.drop_near_copies
-    assert not for_pocket(load(overrides={"library.folder": "pocket"})).retrieval.drop_near_copies
+    unset = for_pocket(load(overrides={"library.folder": "pocket"})).retrieval
+    assert not unset.drop_near_copies
+    assert (for_pocket(pocket).retrieval.method, unset.method) == ("lexical", "named")
 
 
 @pytest.mark.parametrize("graph", ["pleinair", "imagerag", "crossmodal", "realrag"])

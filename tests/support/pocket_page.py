@@ -48,7 +48,8 @@ answers "what can you draw?", "which birds do you know?"; other questions are re
 
 *Known* ones are in the generator's training. *Rare* ones are not, but the encoder, the detector and the
 library know them: their first draft is a plain bird, car or dog, and retrieval brings their looks. *Novel*
-ones are in no model's training and not in the library.
+ones are in no model's training and not in the library: retrieval abstains, and the image is what the
+generator invents. In a library of yours that has captioned drawings of one, it is found.
 
 ![All species, drawn by the world's renderer: known on green, rare on yellow, novel on blue](pocket.png)
 """

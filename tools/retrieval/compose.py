@@ -1,14 +1,16 @@
 """Retrieval methods by name, and their composition with filters and re-ranking as the settings say.
 
 "dense" ranks by an encoder's vectors, "lexical" by the words of captions, "hybrid" fuses both, "auto" is
-"hybrid" where the library has captions and "dense" elsewhere, and "both" alternates between two encoders, as
-ImageRAG's re-ranking needs. A method is an entry point of the group
-`pleinair.retriever`: a callable that takes a `Corpus`, and keyword arguments from `retrieval.arguments`, and
-returns an object with `search`. Licenses and copies are filtered before hits are re-ranked.
+"hybrid" where the library has captions and "dense" elsewhere, "named" is "dense" for what a caption names and
+abstains from the rest, and "both" alternates between two encoders, as ImageRAG's re-ranking needs. A method
+is an entry point of the group `pleinair.retriever`: a callable that takes a `Corpus`, and keyword arguments
+from `retrieval.arguments`, and returns an object with `search`. Licenses and copies are filtered before hits
+are re-ranked.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import not_
@@ -64,8 +66,8 @@ if TYPE_CHECKING:
     from pleinair.tools.types import Vectors
 
 
-AUTO, BOTH, LEXICAL = "auto", "both", "lexical"
-_BY_COSINE = (AUTO, "dense", "hybrid")  # methods to which the threshold applies
+AUTO, BOTH, LEXICAL, NAMED = "auto", "both", "lexical", "named"
+_BY_COSINE = (AUTO, "dense", "hybrid", NAMED)  # methods to which the threshold applies
 PAPERS = {"method": "dense", "drop_near_copies": False}  # with which the papers' graphs retrieve
 _MATCHES = ("both", "caption", "similarity", "")  # in the order of hits of "hybrid"
 DEPTH = 100  # ranks of each list that reciprocal rank fusion counts
@@ -109,8 +111,9 @@ class RetrievalOptions(Value):
     method: str = Field(
         default=AUTO,
         min_length=1,
-        description='"dense", "lexical", "hybrid", "both" or a plug-in; "auto": hybrid where the library has '
-        "captions; dense elsewhere, for the papers' graphs and for the pocket library",
+        description='"dense", "lexical", "hybrid", "both", "named" (dense, but abstains from what no caption '
+        'names) or a plug-in; "auto": hybrid where the library has captions, dense elsewhere and for the '
+        "papers' graphs, named for the pocket library",
     )
     rerank: Literal["none", "bm25"] = "none"  # of the best hits, by their captions
     licenses: tuple[str, ...] = Field(
@@ -193,6 +196,33 @@ class Thresholded(Wrapper):
 
     def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
         """Search near a text and far from an image, without a threshold."""
+        return search_away(self._retriever, query, away, weight=weight, k=k)
+
+
+class Named(Wrapper):
+    """Dense retriever of which no hit counts for a query whose thing no caption of the library names."""
+
+    def __init__(self, dense: Dense) -> None:
+        super().__init__(dense)
+        self._retriever, self._lexical, self.vector = dense, Lexical(dense), dense.vector
+
+    def search(self, query: str, k: int, seed: int = 0) -> list[Hit]:
+        """Search for up to `k` images, best first."""
+        return self.search_many([query], k, seed)[0]
+
+    def search_many(self, queries: Sequence[str], k: int, seed: int = 0) -> list[list[Hit]]:
+        """Search for each of several texts."""
+        rankings = search_all(self._retriever, queries, k, seed)
+        return [
+            hits if self._is_named(query) else [_as_fused(hit, math.inf) for hit in hits]
+            for query, hits in zip(queries, rankings, strict=True)
+        ]
+
+    def _is_named(self, query: str) -> bool:
+        return any(hit.matched_by for hit in self._lexical.search(query, DEPTH))
+
+    def search_away(self, query: str, away: Image, weight: float, k: int) -> list[Hit]:
+        """Search near a text and far from an image, whatever the captions name."""
         return search_away(self._retriever, query, away, weight=weight, k=k)
 
 
@@ -360,6 +390,15 @@ def threshold_of(options: RetrievalOptions) -> float | None:
 def dense(corpus: Corpus) -> Dense:
     """Build the method "dense"."""
     return corpus.thresholded
+
+
+def named(corpus: Corpus) -> Named:
+    """Build the method "named": "dense", of which no hit counts for what no caption of the library names.
+
+    For a library whose captions name all that it shows, and an encoder that knows no other names: the
+    cosines of a word that it never learnt mean nothing.
+    """
+    return Named(corpus.thresholded)
 
 
 def auto(corpus: Corpus) -> Dense | Merged:

@@ -42,6 +42,7 @@ def search(query: str, k: int = 4, second: FakeRetriever | None = None, **option
         ({"method": "hybrid", "licenses": ("CC0",), "rerank": "bm25"}, "bcd"),
         ({"method": "hybrid", "threshold": 0.85}, "bcda"),
         ({"method": "auto"}, "bcda"),
+        ({"method": "named"}, "dacb"),
     ],
 )
 def test_each_option_changes_the_hits(options: dict[str, Any], order: str) -> None:
@@ -82,6 +83,9 @@ def test_alternating_returns_three_of_either_retriever_with_their_first_score() 
         ("a finch", {"method": "hybrid", "threshold": 0.95}, False),
         ("a zebra", {"method": "hybrid", "threshold": 0.95}, True),
         ("a zebra", {"method": "hybrid", "threshold": 0.85}, False),
+        ("a finch", {"method": "named", "threshold": 0.85}, False),
+        ("a finch", {"method": "named", "threshold": 0.95}, True),
+        ("a zebra", {"method": "named", "threshold": 0.85}, True),
     ],
 )
 def test_a_threshold_makes_retrieval_abstain(query: str, options: dict[str, Any], abstains: bool) -> None:

@@ -20,6 +20,7 @@ from pleinair.tools.pocket.catalogue.library import (
 from pleinair.tools.pocket.catalogue.scenes import Subject, boxes, place_scene
 from pleinair.tools.pocket.catalogue.species import BY_NAME, SPECIES
 from pleinair.tools.pocket.library_files import mix
+from pleinair.tools.retrieval.caption_index import CaptionIndex
 
 TAUGHT = [species for species in SPECIES if species.tier != "novel"]
 
@@ -60,6 +61,17 @@ def test_defects_are_about_as_frequent_as_stated() -> None:
     assert 110 < strangers < 220
     assert 110 < pairs < 220
     assert 1150 < by_name < 1450
+
+
+def test_captions_name_every_taught_species_and_no_novel_one() -> None:
+    texts = [text.words for _, text in mix(random.Random("library-0"), _PAINTER, TAUGHT, 2000)]
+    captions = CaptionIndex.build(texts)
+
+    def is_named(name: str) -> bool:
+        best = (-captions.scores(name)).argsort()[:100]
+        return any(captions.is_match(texts[row], name) for row in best)
+
+    assert {species.name for species in SPECIES if is_named(species.name)} == {s.name for s in TAUGHT}
 
 
 def test_every_taught_species_is_shown_several_times_and_no_novel_one() -> None:
