@@ -132,7 +132,7 @@ def _as_papers(settings: Settings) -> Settings:
 
 
 def for_pocket(settings: Settings) -> Settings:
-    """Return the settings for the pocket library, whose images differ less than photographs do."""
+    """Return the settings for the pocket library, whose images differ little and whose captions name all."""
     method = NAMED if settings.retrieval.method == AUTO else settings.retrieval.method
     retrieval = settings.retrieval.model_copy(update={"method": method, "drop_near_copies": False})
     return settings.model_copy(update={"retrieval": retrieval})
